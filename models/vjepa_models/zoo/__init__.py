@@ -1,0 +1,1 @@
+"""Checkpoint layouts of released models, one module per family."""
