@@ -1,0 +1,1 @@
+"""Manifests, decoding, clip sampling, the global order, augmentation and the demo data set."""

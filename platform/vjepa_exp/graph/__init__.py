@@ -1,0 +1,1 @@
+"""Stages, fingerprints, the plan with its cost, and the artifact store."""

@@ -1,0 +1,1 @@
+"""Tables and figures beside the numbers of the paper."""
