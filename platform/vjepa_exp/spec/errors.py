@@ -1,0 +1,42 @@
+"""Errors that a user can act on: what is wrong, where, and what to do. They never come with a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """A mistake in the input or a condition of the machine that the user can mend; the CLI prints it and exits 2."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a value was written: a file and a 1-based line, or a command-line option (line 0)."""
+
+    source: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a spec."""
+
+    mark: Mark
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f" {self.path}:" if self.path else ""
+        return f"{self.mark}:{where} {self.message}"
+
+
+class SpecError(UserError):
+    """All problems of one spec at once, one line each, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.mark.source, p.mark.line)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -1,0 +1,30 @@
+"""How the work is done: no number depends on it beyond floating-point reduction order; no fingerprint holds it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vjepa_exp.spec.base import NonNegativeInt, PositiveInt, Spec
+
+
+class ExecutionSpec(Spec):
+    """Devices, workers, decoding and tracking of a run. None: chosen for the machine at the start, and recorded."""
+
+    address: str | None = Field(None, description="Ray cluster; None starts Ray on this machine.")
+    device: Literal["cpu", "cuda"] | None = None
+    workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
+    threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
+    micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")
+    decode_workers: PositiveInt = Field(1, description="Decoding processes of one stage.")
+    steps_per_block: PositiveInt = Field(4, description="Training steps in one block of the Ray Data stream.")
+    concurrent_trials: PositiveInt | None = Field(None, description="Stages of one level at the same time.")
+    checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = Field(10, description="Steps between logged metrics (each costs a device sync).")
+    max_failures: NonNegativeInt = Field(2, description="Restarts of one stage from its last checkpoint.")
+    max_unreadable: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="A stage stops when more than this share of its videos cannot be decoded."
+    )
+    tracking_uri: str | None = Field(None, description="MLflow server; None: SQLite in the store.")

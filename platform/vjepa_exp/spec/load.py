@@ -1,0 +1,163 @@
+"""From YAML files and overlays to one validated experiment.
+
+Order of the overlays, later wins: the experiment file, the profile's file, what the experiment changes in the profile,
+`--set`. The result has nothing left to choose: what an entry inherits is written into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vjepa_exp.spec.document import Document, Keys, parse_yaml, read_yaml
+from vjepa_exp.spec.errors import Mark, Problem, SpecError, UserError
+from vjepa_exp.spec.experiment import Experiment, Profile
+from vjepa_exp.spec.problems import nearest, validate
+
+PAPER = "paper"
+"""The profile without an overlay: the recipe as published."""
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """An experiment file and its profiles, read but not yet resolved."""
+
+    path: Path
+    document: Document
+    profiles: dict[str, tuple[Profile, Document]]
+
+    @property
+    def profile_names(self) -> list[str]:
+        """`paper` (the file as it stands) and the named profiles, in the order of the file."""
+        return [PAPER, *self.profiles]
+
+
+@dataclass(frozen=True)
+class ResolvedExperiment:
+    """An experiment under one profile, every field decided."""
+
+    experiment: Experiment
+    profile_name: str
+    profile: Profile | None
+    path: Path
+    substituted: dict[str, str]
+    """Data sets of the paper by the data set that stands in for them."""
+
+
+def read_experiment(path: Path) -> ExperimentFile:
+    """Read an experiment and the profiles that it names.
+
+    Raises:
+        SpecError: a file cannot be read, or a profile is not valid.
+    """
+    document = read_yaml(path)
+    declared = document.get(("profiles",))
+    profiles: dict[str, tuple[Profile, Document]] = {}
+    problems: list[Problem] = []
+    for name in declared if isinstance(declared, dict) else {}:
+        keys: Keys = ("profiles", name)
+        if isinstance(document.get(keys), str):
+            document.put(keys, Document({"extends": document.get(keys)}, {(): document.mark(keys)}))
+        try:
+            profiles[name] = _read_profile(document, keys, path)
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    return ExperimentFile(path, document, profiles)
+
+
+def _read_profile(document: Document, keys: Keys, path: Path) -> tuple[Profile, Document]:
+    extends = document.get((*keys, "extends"))
+    if not isinstance(extends, str):
+        problem = "needs 'extends', the path of a profile file relative to this file"
+        raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
+    file = path.parent / extends
+    if not file.is_file():
+        problem = f"profile file {extends} does not exist beside {path.name}"
+        raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
+    profile = read_yaml(file)
+    return validate(Profile, profile), profile
+
+
+def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -> ResolvedExperiment:
+    """Lay a profile and `--set` options over an experiment and validate the result.
+
+    Raises:
+        SpecError: with every problem found.
+        UserError: the profile does not exist.
+    """
+    if profile_name not in file.profile_names:
+        known = ", ".join(file.profile_names)
+        raise UserError(
+            f"{file.path}: no profile '{profile_name}'.{nearest(profile_name, file.profile_names)} Profiles: {known}."
+        )
+    document = file.document.copy()
+    profile, substituted = None, {}
+    if profile_name != PAPER:
+        profile, source = file.profiles[profile_name]
+        if profile.overlay:
+            document.merge(source.part(("overlay",)))
+        substituted = _substitute(document, profile.datasets)
+        _lay_over_each(document, source.part(("evaluate_each",)))
+        change = file.document.part(("profiles", profile_name, "overlay"))
+        if change.data:
+            document.merge(change)
+    for text in sets:
+        _apply_set(document, text)
+    _inherit_clips(document)
+    return ResolvedExperiment(validate(Experiment, document), profile_name, profile, file.path, substituted)
+
+
+def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
+    """Put stand-ins for data sets; entries of a mixture that become equal are merged."""
+    done: dict[str, str] = {}
+
+    def swap(keys: Keys) -> None:
+        name = document.get(keys)
+        if isinstance(name, str) and name in stand_ins:
+            done[name] = stand_ins[name]
+            document.put(keys, Document(stand_ins[name], {(): document.mark(keys)}))
+
+    mixture: Keys = ("recipe", "pretrain", "data", "mixture")
+    entries = document.get(mixture)
+    for i in range(len(entries) if isinstance(entries, list) else 0):
+        swap((*mixture, i, "dataset"))
+    if isinstance(entries, list) and done:
+        unique = {str(e["dataset"]): e for e in reversed(entries) if isinstance(e, dict) and "dataset" in e}
+        if len(unique) < len(entries):
+            merged = [{"dataset": name} for name in reversed(unique)]
+            document.put(mixture, Document(merged, {(): document.mark(mixture)}))
+    evaluate = document.get(("recipe", "evaluate"))
+    for name in evaluate if isinstance(evaluate, dict) else {}:
+        swap(("recipe", "evaluate", name, "dataset"))
+    return done
+
+
+def _lay_over_each(document: Document, overlay: Document) -> None:
+    evaluate = document.get(("recipe", "evaluate"))
+    for name in evaluate if isinstance(evaluate, dict) and overlay.data else {}:
+        document.merge(overlay, ("recipe", "evaluate", name))
+
+
+def _apply_set(document: Document, text: str) -> None:
+    key, equals, value = text.partition("=")
+    source = f"--set {text}"
+    if not equals or not key:
+        raise SpecError([Problem(Mark(source), "", "is not of the form a.b=value")])
+    keys: Keys = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+    try:
+        document.put(keys, parse_yaml(value, source, line=0))
+    except KeyError:
+        raise SpecError([Problem(Mark(source), key, "there is no such place in the experiment")]) from None
+
+
+def _inherit_clips(document: Document) -> None:
+    """A probe that does not describe its clip looks at the clips of pretraining."""
+    evaluate = document.get(("recipe", "evaluate"))
+    inherited = document.part(("recipe", "pretrain", "data", "clip"))
+    for name in evaluate if isinstance(evaluate, dict) else {}:
+        entry: Keys = ("recipe", "evaluate", name)
+        if isinstance(document.get(entry), dict) and document.get((*entry, "clip")) is None:
+            document.put((*entry, "clip"), inherited if inherited.data else Document({}, {(): document.mark(entry)}))

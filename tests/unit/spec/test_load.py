@@ -1,0 +1,196 @@
+"""Specs: strictness, overlays, and errors that name file, line, value and the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vjepa_exp.spec.errors import SpecError, UserError
+from vjepa_exp.spec.experiment import Experiment
+from vjepa_exp.spec.load import read_experiment, resolve
+
+BASE = """\
+name: small
+recipe:
+  model: {arch: vit_large}
+  pretrain:
+    data:
+      mixture: [{dataset: k710}, {dataset: ssv2}]
+    optim: {lr: 1e-3}
+  evaluate:
+    k400: {kind: attentive_probe, dataset: k400}
+    ssv2: {kind: linear_probe, dataset: ssv2, clip: {num_frames: 8, frame_step: 2, resolution: 112}}
+profiles:
+  laptop: laptop.yaml
+"""
+LAPTOP = """\
+description: CPU
+datasets: {k400: demo_appearance, k710: demo_motion, ssv2: demo_motion}
+evaluate_each:
+  optim: {epochs: 3}
+overlay:
+  recipe:
+    model: {arch: custom, embed_dim: 96, depth: 2, num_heads: 3, mlp_ratio: 4, patch_size: 8}
+    pretrain:
+      data: {clip: {num_frames: 8, resolution: 64}}
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def _write(text: str, laptop: str = LAPTOP) -> Path:
+        (tmp_path / "laptop.yaml").write_text(laptop, encoding="utf-8")
+        path = tmp_path / "small.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return _write
+
+
+def load(path: Path, profile: str = "paper", sets: tuple[str, ...] = ()) -> Experiment:
+    return resolve(read_experiment(path), profile, sets).experiment
+
+
+def problems(path: Path, *args: object) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        load(path, *args)  # type: ignore[arg-type]
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_defaults_are_the_published_recipe(write) -> None:
+    recipe = load(write(BASE)).recipe
+    assert (recipe.pretrain.optim.batch_size, recipe.pretrain.optim.iterations) == (3072, 90_000)
+    assert recipe.grid == (8, 14, 14)
+    assert recipe.pretrain.optim.lr == 1e-3
+
+
+def test_probe_inherits_the_pretraining_clip_unless_it_has_its_own(write) -> None:
+    recipe = load(write(BASE), "laptop").recipe
+    assert recipe.evaluate["k400"].clip == recipe.pretrain.data.clip
+    assert recipe.evaluate["ssv2"].clip.resolution == 112
+
+
+def test_profile_substitutes_data_sets_and_merges_equal_ones(write) -> None:
+    resolved = resolve(read_experiment(write(BASE)), "laptop")
+    recipe = resolved.experiment.recipe
+    assert [entry.dataset for entry in recipe.pretrain.data.mixture] == ["demo_motion"]
+    assert recipe.evaluate["k400"].dataset == "demo_appearance"
+    assert all(probe.optim.epochs == 3 for probe in recipe.evaluate.values())
+    assert resolved.substituted == {"k710": "demo_motion", "ssv2": "demo_motion", "k400": "demo_appearance"}
+
+
+def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
+    sets = (
+        "recipe.pretrain.data.mixture=[{dataset: k710}]",
+        "recipe.pretrain.optim.lr=2e-3",
+        "recipe.seed=7",
+    )
+    recipe = load(write(BASE), "laptop", sets).recipe
+    assert recipe.pretrain.data.mixture[0].dataset == "k710"
+    assert (recipe.pretrain.optim.lr, recipe.seed) == (2e-3, 7)
+
+
+def test_set_reaches_into_a_list(write) -> None:
+    recipe = load(write(BASE), "paper", ("recipe.pretrain.data.mixture.1.dataset=mine",)).recipe
+    assert [entry.dataset for entry in recipe.pretrain.data.mixture] == ["k710", "mine"]
+
+
+def test_unknown_key_names_line_and_nearest(write) -> None:
+    path = write(BASE.replace("optim: {lr: 1e-3}", "optim:\n      lr: 1e-3\n      itertions: 5"))
+    (line,) = problems(path)
+    assert line.startswith(f"{path}:9:")
+    assert "recipe.pretrain.optim.itertions" in line
+    assert "Did you mean 'iterations'?" in line
+
+
+def test_unknown_key_inside_a_probe_names_nearest(write) -> None:
+    path = write(BASE.replace("dataset: k400}", "dataset: k400, veiws: 3}"))
+    (line,) = problems(path)
+    assert f"{path}:9:" in line
+    assert "evaluate.k400.veiws" in line
+    assert "'views'" in line
+
+
+def test_all_problems_at_once_in_file_order(write) -> None:
+    text = BASE.replace("vit_large", "vit_lrage").replace("lr: 1e-3", "lr: fast").replace("linear_probe", "liner_probe")
+    found = problems(write(text))
+    assert len(found) == 3
+    assert "'vit_lrage'" in found[0]
+    assert "Did you mean 'vit_large'?" in found[0]
+    assert '"fast"' in found[1]
+    assert "Did you mean 'linear_probe'?" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("optim: {lr: 1e-3}", 'optim: {lr: "0.1"}'), "lr"),
+        (("optim: {lr: 1e-3}", "optim: {iterations: 10.5}"), "iterations"),
+        (("optim: {lr: 1e-3}", "optim: {batch_size: true}"), "batch_size"),
+        (("optim: {lr: 1e-3}", "optim: {lr: .nan}"), "lr"),
+        (("optim: {lr: 1e-3}", "optim: {batch_size: 100}"), "mask_group_size"),
+        (
+            ("optim: {lr: 1e-3}", "masks: [{kind: multi_block, num_blocks: 8, spatial_scale: [0.2, 1.5]}]"),
+            "spatial_scale",
+        ),
+        (("optim: {lr: 1e-3}", "masks: []"), "masks"),
+        (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
+        (("{arch: vit_large}", "{patch_size: 15}"), "not divisible"),
+        (("name: small", "name: 'a/b'"), "name"),
+    ],
+)
+def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> None:
+    path = write(BASE.replace(*change))
+    found = problems(path)
+    assert len(found) == 1, found
+    assert words in found[0]
+    assert found[0].startswith(f"{path}:")
+
+
+def test_key_given_twice(write) -> None:
+    assert "twice" in problems(write(BASE + "name: other\n"))[0]
+
+
+def test_not_yaml(write) -> None:
+    path = write("name: [unclosed\n")
+    assert problems(path)[0].startswith(f"{path}:")
+
+
+def test_error_in_profile_points_into_the_profile(write) -> None:
+    path = write(BASE, LAPTOP.replace("depth: 2", "depth: two"))
+    (line,) = problems(path, "laptop")
+    assert "laptop.yaml:7:" in line
+    assert "recipe.model.depth" in line
+
+
+def test_error_in_set_names_the_option(write) -> None:
+    (line,) = problems(write(BASE), "paper", ("recipe.pretrain.optim.lr=slow",))
+    assert line.startswith("--set recipe.pretrain.optim.lr=slow")
+
+
+def test_set_to_nowhere(write) -> None:
+    (line,) = problems(write(BASE), "paper", ("name.x.y=1",))
+    assert "no such place" in line
+
+
+def test_unknown_profile_lists_the_known(write) -> None:
+    with pytest.raises(UserError, match=r"Did you mean 'laptop'\? Profiles: paper, laptop"):
+        load(write(BASE), "latop")
+
+
+def test_yaml_1_2_scalars(write) -> None:
+    experiment = load(write(BASE.replace("name: small", "name: small\ntitle: no")))
+    assert experiment.title == "no"
+
+
+def test_changing_a_kind_drops_the_old_fields(write) -> None:
+    text = BASE.replace("optim: {lr: 1e-3}", "objective: {kind: features, exponent: 2.0}")
+    laptop = LAPTOP + "      objective: {kind: pixels}\n"
+    assert load(write(text, laptop), "laptop").recipe.pretrain.objective.kind == "pixels"
+
+
+def test_specs_are_frozen(write) -> None:
+    experiment = load(write(BASE))
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.recipe.seed = 3  # type: ignore[misc]
