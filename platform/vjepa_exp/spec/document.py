@@ -33,7 +33,7 @@ for _tag, _pattern, _first in [
         list("-+0123456789."),
     ),
 ]:
-    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)  # type: ignore[no-untyped-call]
+    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
 @dataclass
@@ -129,7 +129,8 @@ def read_yaml(path: Path) -> Document:
 def parse_yaml(text: str, source: str, line: int | None = None) -> Document:
     """Parse YAML; `line` gives all marks one line (0 for a command-line option)."""
     loader = _Yaml12(text)
-    document, problems = Document(None), []
+    document = Document(None)
+    problems: list[Problem] = []
     try:
         root = loader.get_single_node()
         if root is not None:
@@ -160,7 +161,7 @@ def _build(
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, n, (*keys, i), marks, problems, source, line) for i, n in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     loader.flatten_mapping(node)  # merge keys `<<`
     data: dict[Hashable, Any] = {}
     for key_node, value_node in node.value:
