@@ -47,7 +47,9 @@ def test_layout_check_names_the_file_that_breaks_it(repo_root: Path, tmp_path: P
 
 @pytest.mark.parametrize("python_path", [None, "."])
 def test_standard_platform_module_wins_in_the_repository_root(repo_root: Path, python_path: str | None) -> None:
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ({"PYTHONPATH": python_path} if python_path else {})
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if python_path is not None:
+        env["PYTHONPATH"] = python_path
     # `-c` puts the working directory first on the path, as `python script.py` in the root would.
     code = "import platform, sys, uuid; print(platform.__file__.startswith(sys.base_prefix))"
     result = subprocess.run(
