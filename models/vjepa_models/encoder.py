@@ -62,23 +62,31 @@ class EncoderConfig:
 
 
 class TubeletEmbed(nn.Module):
-    """Linear map of non-overlapping tubelets. The parameters are those of the equivalent strided Conv3d."""
+    """Linear map of non-overlapping tubelets, written as a strided Conv3d."""
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
+        self.patch_size = patch_size
+        self.tubelet_size = tubelet_size
         size = (tubelet_size, patch_size, patch_size)
         self.proj = nn.Conv3d(3, dim, kernel_size=size, stride=size)
 
-    def forward(self, tubelets_BNP: Tensor) -> Tensor:
-        """[B, N, P] -> [B, N, D]."""
-        return F.linear(tubelets_BNP, self.proj.weight.flatten(1), self.proj.bias)
+    def forward(self, clips_BCTHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
+        """Embeddings of all tokens [B, N, D], or of the kept ones [B, K, D].
+
+        Kept tubelets are gathered first and cost one matrix product over K, not N, tokens.
+        """
+        if keep_BK is None:
+            return rearrange(self.proj(clips_BCTHW), "b d t h w -> b (t h w) d")
+        tubelets_BKP = gather_tokens(tubelets(clips_BCTHW, self.tubelet_size, self.patch_size), keep_BK)
+        return F.linear(tubelets_BKP, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class VideoEncoder(nn.Module):
     """Vision transformer over the tubelets of a clip, or over the kept ones only.
 
-    Parameter names and shapes are those of the released checkpoints. Initial weights are a pure function of `seed`; on the
-    `meta` device nothing is allocated or drawn.
+    Parameter names and shapes are those of the released checkpoints. Initial weights are a pure function of `seed`;
+    on the `meta` device nothing is allocated or drawn.
     """
 
     def __init__(self, config: EncoderConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:
@@ -104,21 +112,18 @@ class VideoEncoder(nn.Module):
 
         Args:
             clips_BCTHW: clips; another size than the configured one interpolates the position table.
-            keep_BK: ascending indices of the tokens to see; all tokens where None. Tubelets are selected before they are
-                embedded, which gives the same numbers as embedding all of them.
+            keep_BK: ascending indices of the tokens to see; all tokens where None. Tubelets are selected before they
+                are embedded, which gives the same numbers as embedding all of them.
             layers: zero-based blocks whose outputs to return, in ascending order; the last block where None.
 
         Returns:
             [B, N, D] (or [B, K, D]), or with `layers` a list of them.
         """
-        grid = self.token_grid(clips_BCTHW)
-        tubelets_BNP = tubelets(clips_BCTHW, self.config.tubelet_size, self.config.patch_size)
-        positions = interpolate_positions(self.pos_embed, self.config.grid, grid)
+        positions = interpolate_positions(self.pos_embed, self.config.grid, self.token_grid(clips_BCTHW))
         if keep_BK is not None:
-            tubelets_BNP = gather_tokens(tubelets_BNP, keep_BK)
             positions = positions[0, keep_BK]
-        x_BND = self.patch_embed(tubelets_BNP)
-        x_BND = x_BND + positions.to(x_BND.dtype)
+        x_BND = self.patch_embed(clips_BCTHW, keep_BK)
+        x_BND = (x_BND + positions).to(x_BND.dtype)  # under autocast the residual stream has the precision of x
         outputs = []
         for i, block in enumerate(self.blocks):
             x_BND = block(x_BND)

@@ -1,7 +1,8 @@
 """Random numbers as a pure function of (seed, purpose, index): the only source of randomness in the project.
 
-The key is hashed (BLAKE2b), so neighbouring indices give unrelated streams, and drives Philox, a counter-based generator
-whose bit stream numpy keeps stable across versions. Nothing here depends on the process, the worker or the call order.
+The key is hashed (BLAKE2b), so neighbouring indices give unrelated streams, and drives Philox, a counter-based
+generator whose bit stream numpy keeps stable across versions. Nothing here depends on the process, the worker or the
+call order.
 """
 
 from hashlib import blake2b

@@ -1,10 +1,12 @@
 """Mask samplers on the token grid: which tokens the encoder sees (context) and which are predicted (target).
 
-Pure functions of (seed, mask configuration, group, sample); numpy only. Masks are drawn for *groups* of samples: as in the
-released sampler the samples of a group share the size of their blocks, and are cut to the shortest list of the group. The
-group size is therefore part of the recipe (24 for ViT-L and ViT-H, 10 for ViT-H/384), never the batch of a device.
+Pure functions of (seed, mask configuration, group, sample); numpy only. Masks are drawn for *groups* of samples: as
+in the released sampler the samples of a group share the size of their blocks, and are cut to the shortest list of
+the group. The group size is therefore part of the recipe (24 for ViT-L and ViT-H, 10 for ViT-H/384), never the batch
+of a device.
 
-Legend: G samples of the group, B blocks, T H W the token grid, N = T*H*W (x fastest, t slowest), K context, M target tokens.
+Legend: G samples of the group, B blocks, T H W the token grid, N = T*H*W (x fastest, t slowest), K context, M target
+tokens.
 """
 
 from dataclasses import dataclass
@@ -81,8 +83,8 @@ def sample_group(
         mask_id: position of `mask` among the mask configurations of the recipe.
         group: running number of the group; configurations with the same `group` share the aspect ratio of their blocks.
         group_size: G.
-        truncate: which tokens the cut to the group minimum keeps: the `first` in raster order (as released; it drops late
-            time steps) or a uniformly `random` subset.
+        truncate: which tokens the cut to the group minimum keeps: the `first` in raster order (as released; it drops
+            late time steps) or a uniformly `random` subset.
 
     Raises:
         ValueError: the mask leaves no context on this grid.
@@ -101,9 +103,7 @@ def sample_group(
     )
 
 
-def sample_targets(
-    mask: Mask, grid: Grid, seed: int, mask_id: int, group: int, group_size: int
-) -> NDArray[np.bool_]:
+def sample_targets(mask: Mask, grid: Grid, seed: int, mask_id: int, group: int, group_size: int) -> NDArray[np.bool_]:
     """Uncut masks of one group: [G, N], true where the token is a target. Row i does not depend on `group_size`."""
     if isinstance(mask, RandomTube):
         return _random_tubes(mask, grid, seed, mask_id, group, group_size)
@@ -166,8 +166,7 @@ def _union_of_blocks(drawn_GB3: NDArray[np.float64], grid: Grid, block: Grid) ->
         inside.append((offset_GBA >= 0) & (offset_GBA < block[axis]))
     t_GBT, y_GBH, x_GBW = inside
     blocks_GBTHW = t_GBT[:, :, :, None, None] & (y_GBH[:, :, :, None] & x_GBW[:, :, None, :])[:, :, None]
-    union: NDArray[np.bool_] = blocks_GBTHW.any(axis=1)
-    return union
+    return np.logical_or.reduce(blocks_GBTHW, axis=1)
 
 
 def _random_tubes(
@@ -188,8 +187,6 @@ def _first_indices(chosen_GN: NDArray[np.bool_], count: int) -> NDArray[np.int64
     return np.stack([np.flatnonzero(row)[:count] for row in chosen_GN])
 
 
-def _random_indices(
-    chosen_GN: NDArray[np.bool_], count: int, score_GN: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def _random_indices(chosen_GN: NDArray[np.bool_], count: int, score_GN: NDArray[np.float64]) -> NDArray[np.int64]:
     order_GN = np.argsort(np.where(chosen_GN, score_GN, 2.0), axis=1)
     return np.sort(order_GN[:, :count], axis=1)

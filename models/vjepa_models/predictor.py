@@ -40,7 +40,7 @@ class PredictorConfig:
 class Predictor(nn.Module):
     """Context tokens and one mask token per target, through blocks, back to the target's width.
 
-    One learned mask token per mask configuration, zero at the start. Parameter names are those of the released checkpoints.
+    One learned mask token per mask configuration, zero at the start. Parameters are named as in released checkpoints.
     """
 
     def __init__(self, config: PredictorConfig, seed: int = 0, device: torch.device | str = "cpu") -> None:

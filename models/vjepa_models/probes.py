@@ -1,4 +1,4 @@
-"""Classifiers on frozen features: attentive probe (paper section 4.1 and appendix D) and linear probe on averaged tokens.
+"""Classifiers on frozen features: attentive probe (paper section 4.1, appendix D) and linear probe (Table 3).
 
 Legend: B batch, N tokens (of all segments of a video), D width, H heads, C classes, Q queries.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vjepa_models.keyed_rng import keyed_seed
 from vjepa_models.layers import Block, Mlp, initialise, normal_
 
-ProbeKind = Literal["attentive", "linear"]
+ProbeKind = Literal["attentive_probe", "linear_probe"]
 LAYER_NORM_EPS = 1e-5
 INIT_STD = 0.02
 
@@ -130,7 +130,7 @@ def build_probe(
     kind: ProbeKind, embed_dim: int, num_heads: int, num_classes: int, seed: int, depth: int = 1
 ) -> AttentiveProbe | LinearProbe:
     """The probe of this kind. `num_heads` (the encoder's) and `depth` concern the attentive probe only."""
-    if kind == "attentive":
+    if kind == "attentive_probe":
         return AttentiveProbe(embed_dim, num_heads, num_classes, seed, depth)
     return LinearProbe(embed_dim, num_classes, seed)
 

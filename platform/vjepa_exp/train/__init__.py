@@ -1,0 +1,1 @@
+"""Training: networks from specs, steps, schedules, optimisers, and the check against golden numbers."""
