@@ -25,14 +25,14 @@ def main() -> None:
     """Makes the environment, or completes the one that is there."""
     check_interpreter(sys.version_info[:2], f"{sys.executable} is")
     python = VENV / "bin" / "python"
-    if python.exists():
+    if (VENV / "bin" / "pip").exists():  # venv writes it last: without it, the environment is half made
         version = output(python, "-c", "import sys; print(*sys.version_info[:2])")
         check_interpreter(tuple(map(int, version.split())), f"{VENV} was made with")
     else:
         create_venv()
     print("installing the pinned dependencies into .venv (about 400 MB on a machine without a GPU)", flush=True)
     # The build backend is pinned like everything else, hence it stands in the environment and builds unisolated.
-    pip(python, "install", "--upgrade", *pinned("pip", "hatchling", "editables"))
+    pip(python, "install", "--upgrade", *pinned("pip", "hatchling"))
     if wants_cpu_torch(python):
         install_cpu_torch(python)
     pip(python, "install", "-c", CONSTRAINTS, "--no-build-isolation", "--group", "dev", "-e", ROOT)
