@@ -16,10 +16,14 @@ from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.problems import nearest, validate
 
-DEMO_SETS: dict[str, tuple[str, Literal["video", "image"]]] = {
-    f"{family}_{task}": (family, kind)  # type: ignore[misc]
-    for family in ("demo", "tiny")
-    for task, kind in (("appearance", "video"), ("motion", "video"), ("stills", "image"))
+Family = Literal["demo", "tiny"]
+DEMO_SETS: dict[str, tuple[Family, Literal["video", "image"]]] = {
+    "demo_appearance": ("demo", "video"),
+    "demo_motion": ("demo", "video"),
+    "demo_stills": ("demo", "image"),
+    "tiny_appearance": ("tiny", "video"),
+    "tiny_motion": ("tiny", "video"),
+    "tiny_stills": ("tiny", "image"),
 }
 """Data set -> (family of demo data that holds it, kind); `tiny` is a rehearsal of `demo` in seconds."""
 
@@ -68,7 +72,7 @@ class Registry:
         """Whether a data set holds videos or images."""
         return self.entries[name].kind if name in self.entries else DEMO_SETS[name][1]
 
-    def demo_family(self, name: str) -> str | None:
+    def demo_family(self, name: str) -> Family | None:
         """The demo family that a data set belongs to, None for a registered one."""
         return None if name in self.entries else DEMO_SETS[name][0] if name in DEMO_SETS else None
 

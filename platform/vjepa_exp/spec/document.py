@@ -32,6 +32,7 @@ for _tag, _pattern, _first in [
         r"|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|nan))$",
         list("-+0123456789."),
     ),
+    ("merge", r"^<<$", ["<"]),
 ]:
     _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
@@ -162,13 +163,17 @@ def _build(
         return [_build(loader, n, (*keys, i), marks, problems, source, line) for i, n in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node)
-    loader.flatten_mapping(node)  # merge keys `<<`
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if key_node.value in seen:
+            where = Mark(source, key_node.start_mark.line + 1 if line is None else line)
+            problems.append(Problem(where, ".".join(map(str, (*keys, key_node.value))), "key is given twice"))
+        seen.add(key_node.value)
+    loader.flatten_mapping(node)  # merge keys `<<`: what they bring comes first, the mapping's own keys win
+    node.value = list({str(key.value): (key, value) for key, value in node.value}.values())
     data: dict[Hashable, Any] = {}
     for key_node, value_node in node.value:
         key = str(key_node.value)
-        where = Mark(source, key_node.start_mark.line + 1 if line is None else line)
-        if key in data:
-            problems.append(Problem(where, ".".join(map(str, (*keys, key))), "key is given twice"))
         data[key] = _build(loader, value_node, (*keys, key), marks, problems, source, line)
-        marks[*keys, key] = where
+        marks[*keys, key] = Mark(source, key_node.start_mark.line + 1 if line is None else line)
     return data

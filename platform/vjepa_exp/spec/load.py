@@ -7,7 +7,7 @@ Order of the overlays, later wins: the experiment file, the profile's file, what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vjepa_exp.spec.document import Document, Keys, parse_yaml, read_yaml
@@ -43,6 +43,8 @@ class ResolvedExperiment:
     path: Path
     substituted: dict[str, str]
     """Data sets of the paper by the data set that stands in for them."""
+    document: Document = field(repr=False, compare=False)
+    """What was validated, for errors found later (variants) to name file and line."""
 
 
 def read_experiment(path: Path) -> ExperimentFile:
@@ -107,7 +109,7 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
     for text in sets:
         _apply_set(document, text)
     _inherit_clips(document)
-    return ResolvedExperiment(validate(Experiment, document), profile_name, profile, file.path, substituted)
+    return ResolvedExperiment(validate(Experiment, document), profile_name, profile, file.path, substituted, document)
 
 
 def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
