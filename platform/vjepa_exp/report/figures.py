@@ -1,0 +1,102 @@
+"""The pictures of a report: pretraining loss, probe accuracy, scores, and the masks of each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Store
+from vjepa_exp.report.curves import Curve, read_curve
+from vjepa_exp.report.mask_strips import draw_masks
+from vjepa_exp.report.page import Figure
+from vjepa_exp.report.table import Table
+
+COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#448361", "#ad1a72", "#c29243", "#5a6b7b", "#e03e3e")
+"""Told apart in print and by colour-blind readers; repeated after eight variants."""
+GREY = "#9aa3ad"
+
+Line = tuple[str, str, Curve]
+"""Label, colour, curve; lines with one label are repeats over seeds."""
+
+
+def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) -> tuple[Figure, ...]:
+    """Write every picture that the study has data for into `folder`."""
+    figures = [
+        _masks(result, folder),
+        _lines(folder / "loss.png", _loss_lines(result, store), "Pretraining loss", "step", "loss"),
+    ]
+    for column in table.columns:
+        lines = _accuracy_lines(result, table, column.id, store)
+        title = f"Probe accuracy: {column.dataset}"
+        figures.append(_lines(folder / f"accuracy_{column.id}.png", lines, title, "epoch", "top-1 (%)"))
+    return tuple(figure for figure in figures if figure)
+
+
+def colour_of(result: StudyResult) -> Callable[[str], str]:
+    """The colour of a variant, the same in all pictures."""
+    names = list(dict.fromkeys(variant.name for variant in result.plan.variants))
+    return lambda name: COLOURS[names.index(name) % len(COLOURS)]
+
+
+def _loss_lines(result: StudyResult, store: Store) -> list[Line]:
+    labels, colour = {v.name: v.label for v in result.plan.variants}, colour_of(result)
+    return [
+        (labels[name], colour(name), curve)
+        for (name, _), stage in result.plan.pretraining.items()
+        if (curve := read_curve(store.path(stage) / "metrics.jsonl", "loss"))
+    ]
+
+
+def _accuracy_lines(result: StudyResult, table: Table, column: str, store: Store) -> list[Line]:
+    labels, colour = {row.id: row.label for row in table.rows}, colour_of(result)
+    lines = []
+    for cell in (cell for cell in result.plan.cells if cell.column == column):
+        curve = read_curve(store.path(cell.stage) / "metrics.jsonl", "val_top1")
+        if curve:
+            in_percent = Curve(curve.steps, tuple(100 * value for value in curve.values))
+            row = f"{cell.variant}.random_init" if cell.baseline else cell.variant
+            lines.append((labels[row], GREY if cell.baseline else colour(cell.variant), in_percent))
+    return lines
+
+
+def _masks(result: StudyResult, folder: Path) -> Figure | None:
+    recipes = {variant.label: variant.recipe for variant in result.plan.variants}
+    canvas = draw_masks(recipes)
+    _save(canvas, folder / "masks.png")
+    caption = "One draw per mask, frame by frame. Dark: the context the encoder sees. Light: the targets it predicts."
+    return Figure(folder / "masks.png", "Masks", caption, wide=True)
+
+
+def _lines(path: Path, lines: list[Line], title: str, x: str, y: str) -> Figure | None:
+    if not lines:
+        return None
+    canvas = Canvas(figsize=(7.2, 3.6), layout="constrained", dpi=160)
+    axes = canvas.subplots()
+    seen: set[str] = set()
+    for label, colour, curve in lines:
+        marker = "o" if len(curve.steps) < 3 else None
+        name = f"_{label}" if label in seen else label
+        axes.plot(curve.steps, curve.values, color=colour, label=name, linewidth=1.6, marker=marker)
+        seen.add(label)
+    _style(axes, x, y)
+    _save(canvas, path)
+    seeds = "One line per seed." if len(lines) > len(seen) else ""
+    return Figure(path, title, seeds)
+
+
+def _style(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e9ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize="small")
+
+
+def _save(canvas: Canvas, path: Path) -> None:
+    FigureCanvasAgg(canvas).print_png(path)  # type: ignore[no-untyped-call]

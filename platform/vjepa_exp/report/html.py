@@ -1,0 +1,37 @@
+"""A report as one self-contained HTML page: no file beside it, nothing from the network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vjepa_exp.report import words
+from vjepa_exp.report.page import Page
+
+
+def html(page: Page) -> str:
+    """The whole report, pictures inside."""
+    environment = Environment(
+        loader=PackageLoader("vjepa_exp.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "score": words.score,
+        "gap": words.gap,
+        "coverage": words.coverage,
+        "duration": words.duration,
+        "data_uri": _data_uri,
+    }
+    return environment.get_template("report.html.j2").render(
+        page=page, scale_note=words.scale_note(page.table), gap_note=words.gap_note(page.table)
+    )
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,62 @@
+"""A report as Markdown."""
+
+from __future__ import annotations
+
+from vjepa_exp.report.page import Page
+from vjepa_exp.report.table import Table
+from vjepa_exp.report.words import coverage, duration, gap, gap_note, percent, scale_note, score
+
+
+def markdown(page: Page) -> str:
+    """The whole report."""
+    parts = [f"# {page.table.title}", _header(page), _table(page.table)]
+    notes = [note for note in (scale_note(page.table), gap_note(page.table)) if note]
+    parts += ["  \n".join(notes)] if notes else []
+    if page.failures:
+        parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
+    parts += [f"## {f.title}\n\n![{f.title}]({f.path.name})\n\n{f.caption}" for f in page.figures]
+    parts.append("## Stages\n\n" + _stages(page))
+    parts.append("## Where this comes from\n\n" + "\n".join(f"- {k}: {v}" for k, v in page.provenance.items()))
+    parts.append(f"Made by `{page.command}`.")
+    parts.append(f"<details><summary>Recipe</summary>\n\n```yaml\n{page.recipe_yaml}```\n\n</details>")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _header(page: Page) -> str:
+    lines = []
+    if page.table.published:
+        lines.append(f"Table {page.table.published.number} of the paper: {page.table.published.title}.")
+    lines.append(f"Profile **{page.profile}**. {page.differs}".strip())
+    if page.substituted:
+        lines.append(
+            "Stand-ins: " + ", ".join(f"{ours} for {theirs}" for theirs, ours in page.substituted.items()) + "."
+        )
+    lines.append(f"Seeds: {', '.join(map(str, page.seeds))}.")
+    return "  \n".join(lines)
+
+
+def _table(table: Table) -> str:
+    header, rule = [""], ["---"]
+    for column in table.columns:
+        if table.published:
+            header += [f"*{column.label} (paper)*", "*Δ*"] if not table.same_scale else [f"*{column.label} (paper)*"]
+            rule += ["--:", "--:"] if not table.same_scale else ["--:"]
+        header += [f"**{column.dataset} (here)**", "Δ", "covered"]
+        rule += ["--:", "--:", "--:"]
+    lines = [header, rule]
+    for row in table.rows:
+        line = [row.label]
+        for column in table.columns:
+            cell = row.cells[column.id]
+            if table.published:
+                line.append(f"*{percent(cell.published)}*")
+                line += [] if table.same_scale else [gap(cell.published_gap)]
+            line += [f"**{score(cell.ours)}**", gap(cell.our_gap), coverage(cell.ours)]
+        lines.append(line)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _stages(page: Page) -> str:
+    lines = ["| stage | state | time |", "|---|---|--:|"]
+    lines += [f"| `{s.id}` | {s.state} | {duration(s.seconds) if s.seconds is not None else ''} |" for s in page.stages]
+    return "\n".join(lines)

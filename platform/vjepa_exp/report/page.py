@@ -1,0 +1,109 @@
+"""What one report says, gathered before it is written as Markdown and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Record
+from vjepa_exp.report.table import Table, build_table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture beside the report."""
+
+    path: Path
+    title: str
+    caption: str
+    wide: bool = False
+    """Needs the whole width of a page."""
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """One stage: what it took, or why it failed."""
+
+    id: str
+    kind: str
+    state: str
+    seconds: float | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The content of a report."""
+
+    name: str
+    table: Table
+    profile: str
+    differs: str
+    substituted: dict[str, str]
+    seeds: tuple[int, ...]
+    stages: tuple[StageLine, ...]
+    provenance: dict[str, str]
+    recipe_yaml: str
+    command: str
+    figures: tuple[Figure, ...] = ()
+
+    @property
+    def failures(self) -> list[StageLine]:
+        """Stages without a result."""
+        return [stage for stage in self.stages if stage.failure]
+
+
+def build_page(result: StudyResult, command: str) -> Page:
+    """Gather a report, still without figures.
+
+    Args:
+        result: records of the study's stages.
+        command: the command that makes this study again.
+    """
+    resolved = result.plan.experiment
+    experiment = resolved.experiment
+    return Page(
+        experiment.name,
+        build_table(result),
+        resolved.profile_name,
+        resolved.profile.differs if resolved.profile else "",
+        resolved.substituted,
+        experiment.seeds or (experiment.recipe.seed,),
+        _stage_lines(result),
+        _provenance(list(result.records.values())),
+        yaml.safe_dump(experiment.to_json(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
+        command,
+    )
+
+
+def _stage_lines(result: StudyResult) -> tuple[StageLine, ...]:
+    lines = []
+    for stage in result.plan.stages:
+        record = result.records.get(stage.fingerprint)
+        failure = result.failed.get(stage.fingerprint, "")
+        state = (
+            "reused" if stage.fingerprint in result.reused else "failed" if failure else "done" if record else "not run"
+        )
+        lines.append(StageLine(stage.id, stage.kind, state, record.seconds if record else None, failure))
+    return tuple(lines)
+
+
+def _provenance(records: list[Record]) -> dict[str, str]:
+    """Code and machine, with every value that occurs (stages may come from several runs)."""
+
+    def values(block: str, key: str) -> str:
+        found = [str(getattr(record, block).get(key, "")) for record in records]
+        return ", ".join(dict.fromkeys(value for value in found if value and value != "None"))
+
+    lines = {
+        "vjepa-exp": values("code", "version"),
+        "git commit": values("code", "commit"),
+        "Python": values("environment", "python"),
+        "PyTorch": values("environment", "torch"),
+        "Ray": values("environment", "ray"),
+        "machine": values("environment", "cpu"),
+    }
+    return {key: value for key, value in lines.items() if value}
