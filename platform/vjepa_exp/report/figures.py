@@ -99,4 +99,4 @@ def _style(axes: Axes, x: str, y: str) -> None:
 
 
 def _save(canvas: Canvas, path: Path) -> None:
-    FigureCanvasAgg(canvas).print_png(path)  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(canvas).print_png(path)

@@ -28,9 +28,8 @@ def _header(page: Page) -> str:
         lines.append(f"Table {page.table.published.number} of the paper: {page.table.published.title}.")
     lines.append(f"Profile **{page.profile}**. {page.differs}".strip())
     if page.substituted:
-        lines.append(
-            "Stand-ins: " + ", ".join(f"{ours} for {theirs}" for theirs, ours in page.substituted.items()) + "."
-        )
+        stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in page.substituted.items())
+        lines.append(f"Data sets standing in: {stand_ins}.")
     lines.append(f"Seeds: {', '.join(map(str, page.seeds))}.")
     return "  \n".join(lines)
 

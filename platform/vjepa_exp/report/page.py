@@ -84,9 +84,12 @@ def _stage_lines(result: StudyResult) -> tuple[StageLine, ...]:
     for stage in result.plan.stages:
         record = result.records.get(stage.fingerprint)
         failure = result.failed.get(stage.fingerprint, "")
-        state = (
-            "reused" if stage.fingerprint in result.reused else "failed" if failure else "done" if record else "not run"
-        )
+        if failure:
+            state = "failed"
+        elif record is None:
+            state = "not run"
+        else:
+            state = "reused" if stage.fingerprint in result.reused else "done"
         lines.append(StageLine(stage.id, stage.kind, state, record.seconds if record else None, failure))
     return tuple(lines)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import vjepa_exp
 from vjepa_exp.spec.document import read_yaml
@@ -24,7 +25,6 @@ class Published:
 
     number: int
     title: str
-    protocol: str
     columns: dict[str, str]
     """Column id -> label."""
     rows: tuple[PublishedRow, ...]
@@ -47,15 +47,10 @@ def read_published(number: int) -> Published | None:
     if not path.is_file():
         return None
     data = read_yaml(path).data
-    return Published(
-        number,
-        data["title"],
-        data.get("protocol", ""),
-        {column["id"]: column["label"] for column in data["columns"]},
-        tuple(
-            PublishedRow(
-                row["id"], row.get("label", row["id"]), {k: float(v) for k, v in row["values"].items() if v is not None}
-            )
-            for row in data["rows"]
-        ),
-    )
+    columns = {column["id"]: column["label"] for column in data["columns"]}
+    return Published(number, data["title"], columns, tuple(_row(row) for row in data["rows"]))
+
+
+def _row(row: dict[str, Any]) -> PublishedRow:
+    values = {column: float(value) for column, value in row["values"].items() if value is not None}
+    return PublishedRow(row["id"], row["label"], values)

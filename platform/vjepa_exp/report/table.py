@@ -1,13 +1,13 @@
 """One table of a study: variants down, probes across, the paper's numbers beside ours.
 
-Published numbers and ours are never mixed: under any profile but `paper` they belong to other models, data and clips, so
-only the distances within one source are compared.
+Published numbers and ours are never mixed: under any profile but `paper` they belong to other models, data and clips,
+so only the distances within one source are compared.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from vjepa_exp.graph.plan import Cell as PlanCell
@@ -96,8 +96,10 @@ def build_table(result: StudyResult) -> Table:
     experiment = resolved.experiment
     published = read_published(experiment.paper.table) if experiment.paper else None
     columns = tuple(
-        Column(id, published.columns.get(id, id) if published else id, probe.dataset, probe.kind.replace("_", " "))
-        for id, probe in experiment.recipe.evaluate.items()
+        Column(
+            name, published.columns.get(name, name) if published else name, probe.dataset, probe.kind.replace("_", " ")
+        )
+        for name, probe in experiment.recipe.evaluate.items()
     )
     same_scale = published is not None and _as_published(resolved)
     rows = _rows(result, columns, published)
@@ -123,7 +125,7 @@ def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published
     plan = result.plan
     rows_of_paper = {row.id: row for row in published.rows} if published else {}
     labels = {v.name: rows_of_paper[v.name].label if v.name in rows_of_paper else v.label for v in plan.variants}
-    values = {id: row.values for id, row in rows_of_paper.items()}
+    values = {row.id: row.values for row in rows_of_paper.values()}
     rows = []
     for name, label in labels.items():
         cells = {
@@ -177,23 +179,22 @@ def _reference(rows: list[Row], published: Published | None) -> Row | None:
 
 
 def _with_gaps(row: Row, reference: Row | None) -> Row:
+    """The row with its distances to `reference`, or to the published numbers where there is none."""
     cells = {}
-    for id, cell in row.cells.items():
+    for column, cell in row.cells.items():
         ours = cell.ours.mean if cell.ours else None
         if reference is None:
-            cells[id] = Cell(cell.published, cell.ours, None, _difference(ours, cell.published))
-            continue
-        other = reference.cells[id]
-        if row is reference:
-            cells[id] = cell
-            continue
-        cells[id] = Cell(
-            cell.published,
-            cell.ours,
-            _difference(cell.published, other.published),
-            _difference(ours, other.ours.mean if other.ours else None),
-        )
-    return Row(row.id, row.label, cells, row.baseline)
+            cells[column] = replace(cell, our_gap=_difference(ours, cell.published))
+        elif row is not reference:
+            other = reference.cells[column]
+            cells[column] = replace(
+                cell,
+                published_gap=_difference(cell.published, other.published),
+                our_gap=_difference(ours, other.ours.mean if other.ours else None),
+            )
+        else:
+            cells[column] = cell
+    return replace(row, cells=cells)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

@@ -22,7 +22,7 @@ def score(value: Score | None) -> str:
 
 def gap(value: float | None) -> str:
     """'+3.1', '−21.4', or nothing."""
-    return "" if value is None else f"{value:+.1f}".replace("-", "−")
+    return "" if value is None else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def coverage(value: Score | None) -> str:
