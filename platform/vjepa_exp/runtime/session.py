@@ -1,0 +1,97 @@
+"""Ray for the length of a run: started on this machine and stopped again, or joined where a cluster is named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from vjepa_exp.spec.errors import UserError
+
+OBJECT_STORE_BYTES = 2**30
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Reports are paced by this poll, and so is the end of every stage.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Ctrl-C ends the run at once: what Tune would save on the way is in the store anyway.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+LOCAL_SETTINGS = {
+    # A process less per stage: nobody takes this machine away with a notice.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+
+
+@contextmanager
+def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False) -> Iterator[None]:
+    """Ray, running inside the `with` block.
+
+    A local Ray declares the CPUs that the run asks for, not those of the machine: they only keep count, and a stage
+    that waits for a CPU that its own helpers hold would wait for ever. It listens on the loopback interface and
+    asks for a token that only this run's processes know.
+
+    Args:
+        address: of a cluster; None starts Ray here.
+        cpus: logical CPUs that the largest level asks for.
+        gpus: GPUs that it asks for.
+        verbose: show Ray's own messages.
+
+    Raises:
+        UserError: there is no cluster at `address`, or it has too few CPUs or GPUs.
+    """
+    if ray.is_initialized():  # whoever started it, ends it
+        yield
+        return
+    settings = SETTINGS if address else SETTINGS | LOCAL_SETTINGS
+    os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
+    if not verbose:
+        _silence()
+    level = logging.INFO if verbose else logging.ERROR
+    if address is None:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        ray.init(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=True,  # Train leaks placement groups inside Tune without its State API
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=verbose,
+            logging_level=level,
+        )
+    else:
+        _join(address, cpus, gpus, verbose, level)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str, cpus: int, gpus: int, verbose: bool, level: int) -> None:
+    try:
+        ray.init(address=address, log_to_driver=verbose, logging_level=level)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+    has = ray.cluster_resources()
+    if has.get("CPU", 0) < cpus or has.get("GPU", 0) < gpus:
+        ray.shutdown()
+        raise UserError(
+            f"the Ray cluster at {address} has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs, the run "
+            f"asks for {cpus} and {gpus}: lower execution.workers, decode_workers or concurrent_trials"
+        )
+
+
+def _silence() -> None:
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"ray\..*")

@@ -1,0 +1,163 @@
+"""From the global order to training: Ray Data decodes clips in actors and hands them over in exactly that order.
+
+Which positions a worker reads at which step is arithmetic (`Rows`), so a stream starts at any step, and neither the
+number of decoding processes nor a restart changes what a step sees. Each worker reads a data set of its own that it
+makes when it knows the step it continues from: shares of unequal size are exact, and no coordinating process stands
+between decoding and training (as it would with `streaming_split`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
+
+MAX_BLOCK_BYTES = 64 * 2**20
+"""Blocks of several steps spare Ray's cost per block, but a larger one than this only takes memory."""
+BLOCKS_IN_FLIGHT = 4
+DECODER_RESTARTS = 2
+
+Batch = dict[str, Any]
+"""Column -> array whose first axis counts rows."""
+
+
+class Source(Protocol):
+    """Rows by their position in the global order; cheap to pickle."""
+
+    def load(self, positions: np.ndarray) -> Batch:
+        """Columns for these positions (int64 [n]); `position` is one of them, every column has n rows."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The positions that one worker reads, batch by batch.
+
+    Attributes:
+        batch_size: rows of a batch over all workers.
+        num_batches: batches of the whole run.
+        epoch_size: rows after which a batch ends early, so that none spans two epochs; None: no epochs.
+        rank: this worker; it reads the rank-th contiguous share of each batch (as `train.world.World.rows`).
+        world: number of workers.
+    """
+
+    batch_size: int
+    num_batches: int
+    epoch_size: int | None = None
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def epochs(cls, epoch_size: int, num_epochs: int, batch_size: int, rank: int = 0, world: int = 1) -> Rows:
+        """All rows of a number of epochs; the last batch of each may be smaller."""
+        return cls(batch_size, num_epochs * -(-epoch_size // batch_size), epoch_size, rank, world)
+
+    def positions(self, batch: int) -> range:
+        """Positions of one batch (0-based)."""
+        if self.epoch_size is None:
+            start, rows = batch * self.batch_size, self.batch_size
+        else:
+            epoch, i = divmod(batch, -(-self.epoch_size // self.batch_size))
+            start = epoch * self.epoch_size + i * self.batch_size
+            rows = min(self.batch_size, self.epoch_size - i * self.batch_size)
+        small, larger = divmod(rows, self.world)
+        start += self.rank * small + min(self.rank, larger)
+        return range(start, start + small + (self.rank < larger))
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How clips are decoded and carried; changes no value.
+
+    Attributes:
+        decode_workers: decoding processes of this worker.
+        steps_per_block: batches that travel together.
+        row_bytes: size of one row, for the size of blocks and the memory in flight.
+    """
+
+    decode_workers: int
+    steps_per_block: int
+    row_bytes: int
+
+
+class _Decode:
+    """Turns a block of batch numbers into decoded rows; lives in a decoding actor."""
+
+    def __init__(self, source: Source, rows: Rows) -> None:
+        self._source, self._rows = source, rows
+
+    def __call__(self, block: dict[str, np.ndarray]) -> Batch:
+        first, stop, part, parts = (int(block[name][0]) for name in ("first", "stop", "part", "parts"))
+        positions = np.concatenate([np.asarray(self._rows.positions(k), np.int64) for k in range(first, stop)])
+        return self._source.load(np.array_split(positions, parts)[part])
+
+
+def stream(source: Source, rows: Rows, options: StreamOptions, first: int = 0) -> Iterator[Batch]:
+    """Batches `first`, `first + 1`, ... of a worker, decoded ahead of their use; a batch without rows is left out.
+
+    Raises:
+        RuntimeError: rows arrived out of order (a fault of this module or of Ray, never of the data).
+    """
+    blocks = _blocks(rows, options, first)
+    if not blocks:
+        return
+    for number, batch in _reassemble(_execute(source, rows, options, blocks), rows, blocks):
+        if batch["position"].tolist() != list(rows.positions(number)):
+            raise RuntimeError(f"batch {number} holds the rows {batch['position'].tolist()}, not those of its place")
+        yield batch
+
+
+def _blocks(rows: Rows, options: StreamOptions, first: int) -> list[dict[str, int]]:
+    """Several batches to a block, or several blocks to a batch that is larger than a block may be."""
+    batch_bytes = max(1, -(-rows.batch_size // rows.world) * options.row_bytes)
+    steps = min(options.steps_per_block, max(1, MAX_BLOCK_BYTES // batch_bytes))
+    blocks = []
+    for start in range(first, rows.num_batches, steps):
+        stop = min(start + steps, rows.num_batches)
+        num_rows = sum(len(rows.positions(k)) for k in range(start, stop))
+        parts = min(num_rows, -(-num_rows * options.row_bytes // MAX_BLOCK_BYTES))
+        blocks += [{"first": start, "stop": stop, "part": part, "parts": parts} for part in range(parts)]
+    return blocks
+
+
+def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[dict[str, int]]) -> Iterator[Batch]:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = None  # a block that Ray splits would break the order of batches
+    context.execution_options = ExecutionOptions(
+        preserve_order=True,
+        resource_limits=ExecutionResources.for_limits(
+            cpu=options.decode_workers,
+            object_store_memory=float(MAX_BLOCK_BYTES * (BLOCKS_IN_FLIGHT + options.decode_workers)),
+        ),
+    )
+    decoded = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
+        _Decode,
+        fn_constructor_args=(source, rows),
+        batch_size=None,
+        compute=ActorPoolStrategy(size=options.decode_workers),
+        num_cpus=1,
+        max_restarts=DECODER_RESTARTS,
+        max_task_retries=DECODER_RESTARTS,
+    )
+    yield from decoded.iter_batches(batch_size=None, prefetch_batches=1)
+
+
+def _reassemble(
+    decoded: Iterator[Batch], rows: Rows, blocks: list[dict[str, int]]
+) -> Iterator[tuple[int, Batch]]:
+    pieces: list[Batch] = []
+    for block, columns in zip(blocks, decoded, strict=True):
+        pieces.append(columns)
+        if block["part"] + 1 < block["parts"]:
+            continue
+        whole = columns if len(pieces) == 1 else {k: np.concatenate([p[k] for p in pieces]) for k in columns}
+        pieces, start = [], 0
+        for number in range(block["first"], block["stop"]):
+            stop = start + len(rows.positions(number))
+            if stop > start:
+                yield number, {name: values[start:stop] for name, values in whole.items()}
+            start = stop

@@ -1,0 +1,64 @@
+"""The stream: exact order from any step, whatever decodes it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vjepa_exp.runtime import stream as stream_module
+from vjepa_exp.runtime.stream import Rows, StreamOptions, stream
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+
+@dataclass(frozen=True)
+class Countable:
+    """Rows that can be recognised; position `deadly` kills the process that loads it, once."""
+
+    deadly: int = -1
+    grave: Path = Path()
+
+    def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows whose clips hold their position."""
+        if self.deadly in positions and not self.grave.exists():
+            self.grave.touch()
+            os._exit(1)
+        clips = np.zeros((len(positions), 1, 2, 4, 4, 3), np.uint8) + positions[:, None, None, None, None, None] % 251
+        error = np.array(["bad" if p % 7 == 0 else "" for p in positions])
+        return {"position": positions, "clips": clips.astype(np.uint8), "error": error}
+
+
+def options(decode_workers: int = 1, steps_per_block: int = 3) -> StreamOptions:
+    return StreamOptions(decode_workers, steps_per_block, row_bytes=96)
+
+
+def test_every_rank_reads_its_share_from_any_step() -> None:
+    for rank in range(2):
+        rows = Rows(batch_size=6, num_batches=8, rank=rank, world=2)
+        batches = list(stream(Countable(), rows, options(decode_workers=2), first=3))
+        assert [b["position"].tolist() for b in batches] == [
+            [k * 6 + rank * 3 + i for i in range(3)] for k in range(3, 8)
+        ]
+        assert all((b["clips"][:, 0, 0, 0, 0, 0] == b["position"] % 251).all() for b in batches)
+        assert batches[0]["clips"].shape == (3, 1, 2, 4, 4, 3)
+        assert batches[0]["clips"].dtype == np.uint8
+        assert ((batches[0]["error"] != "") == (batches[0]["position"] % 7 == 0)).all()
+
+
+def test_batches_larger_than_a_block_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "MAX_BLOCK_BYTES", 96 * 2)
+    rows = Rows.epochs(epoch_size=11, num_epochs=2, batch_size=5)
+    batches = list(stream(Countable(), rows, options()))
+    assert [len(b["position"]) for b in batches] == [5, 5, 1, 5, 5, 1]
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(22))
+
+
+def test_a_decoder_that_dies_once_loses_no_row(tmp_path: Path) -> None:
+    source = Countable(deadly=10, grave=tmp_path / "grave")
+    batches = list(stream(source, Rows(batch_size=4, num_batches=6), options(steps_per_block=1)))
+    assert (tmp_path / "grave").exists()
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(24))
