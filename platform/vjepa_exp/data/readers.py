@@ -1,0 +1,138 @@
+"""Decoding: the frames asked for, exactly, as uint8, or one `DecodeError`.
+
+decord is fast but silently wrong outside closed-GOP mp4, mkv and webm, and hangs on some cut files; `index` records per
+file which reader is exact. Choosing frames and cropping them is not done here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Literal
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+from torch.utils.dlpack import from_dlpack
+
+# decord reads it when it meets the end of a damaged file, where its default is to try (almost) for ever.
+os.environ.setdefault("DECORD_EOF_RETRY_MAX", "64")
+
+import decord  # noqa: E402
+
+Reader = Literal["decord", "pyav", "image"]
+Kind = Literal["open", "no_video", "corrupt", "short", "timeout"]
+FramesTHWC = npt.NDArray[np.uint8]
+
+decord.logging.set_level(decord.logging.QUIET)
+
+
+class DecodeError(Exception):
+    """A file, or the frames asked for, cannot be decoded.
+
+    Attributes:
+        kind: `open` not a readable container, `no_video` nothing to decode, `corrupt` decoding fails, `short` fewer
+            frames than asked for, `timeout` the decoder did not come back.
+    """
+
+    def __init__(self, kind: Kind, path: str, cause: str) -> None:
+        super().__init__(kind, path, cause)
+        self.kind: Kind = kind
+        self.path = path
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.cause}" if self.cause else self.kind
+
+
+def decode(path: str, frames: npt.NDArray[np.int64], reader: Reader) -> FramesTHWC:
+    """Decode the frames with the given numbers, counted in order of presentation.
+
+    Args:
+        path: a video or image file.
+        frames: ascending, without repeats.
+        reader: the reader that the manifest names.
+
+    Returns:
+        uint8 [len(frames), H, W, 3], RGB, turned as displayed.
+
+    Raises:
+        DecodeError: whatever goes wrong inside a decoder.
+    """
+    return _READERS[reader](path, frames)
+
+
+def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
+    try:
+        video = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
+    except (decord.DECORDError, RuntimeError, OSError) as error:
+        raise DecodeError("open", path, _first_line(error)) from None
+    try:
+        if frames[-1] >= len(video):
+            raise DecodeError("short", path, f"{len(video)} frames, frame {frames[-1]} asked for")
+        batch = video.get_batch(frames.tolist())
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, IndexError) as error:
+        raise DecodeError("corrupt", path, _first_line(error)) from None
+    finally:
+        del video  # a living reader goes on decoding to the end of the file
+    return from_dlpack(batch.to_dlpack()).numpy()  # asnumpy() would copy
+
+
+def _decode_pyav(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
+    wanted = set(frames.tolist())
+    reformatter = VideoReformatter()  # one for all frames: each new one builds its own conversion tables
+    found: list[FramesTHWC] = []
+    seen = 0
+    try:
+        with av.open(path) as container:
+            if not container.streams.video:
+                raise DecodeError("no_video", path, "no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "NONE"
+            for number, frame in enumerate(container.decode(stream)):
+                seen = number + 1
+                if number in wanted:
+                    found.append(_upright(frame, reformatter, found))
+                if len(found) == len(wanted):
+                    break
+    except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
+        raise DecodeError("corrupt" if seen else "open", path, _first_line(error)) from None
+    if len(found) < len(wanted):
+        raise DecodeError("short", path, f"{seen} frames, frame {frames[-1]} asked for")
+    return np.stack(found)
+
+
+def _upright(frame: av.VideoFrame, reformatter: VideoReformatter, before: list[FramesTHWC]) -> FramesTHWC:
+    """RGB of a frame [H, W, 3], turned as displayed, in the size of the frames `before` it."""
+    turns = round(frame.rotation / 90) % 4
+    width, height = frame.width, frame.height
+    if before:
+        height, width = before[0].shape[:2] if turns % 2 == 0 else before[0].shape[1::-1]
+    rgb = reformatter.reformat(frame, width=width, height=height, format="rgb24").to_ndarray()
+    return np.rot90(rgb, turns)
+
+
+def _decode_image(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
+    if frames[-1] > 0:
+        raise DecodeError("short", path, f"an image has one frame, frame {frames[-1]} asked for")
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))[None]
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        raise DecodeError("open", path, _first_line(error)) from None
+
+
+_READERS: dict[Reader, Callable[[str, npt.NDArray[np.int64]], FramesTHWC]] = {
+    "decord": _decode_decord,
+    "pyav": _decode_pyav,
+    "image": _decode_image,
+}
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,231 @@
+"""Sources: positions of a run in, decoded uint8 clips out. Picklable, the same in every process, without a state.
+
+What stands at a position depends on the seed, the manifests and the position alone; which process decodes it, and with
+which neighbours, changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from vjepa_exp.data.clips import clip_frames
+from vjepa_exp.data.deadline import within
+from vjepa_exp.data.manifest import UNLABELLED, Entry, Manifest, Split
+from vjepa_exp.data.order import Order
+from vjepa_exp.data.readers import DecodeError, Reader, decode
+from vjepa_exp.data.transform import crop_flip, spatial_views
+from vjepa_exp.spec.data import Augment, ClipSpec, CropFlip, DataSpec, NoAugment
+from vjepa_exp.spec.errors import UserError
+from vjepa_models.keyed_rng import keyed_rng
+
+Batch = dict[str, npt.NDArray[Any]]
+"""`position` int64 [n]; `clips` uint8 [n, V, T, H, W, 3], zero where `error`; `label` int64 [n]; `path` and `error`
+str [n], an empty `error` meaning none; `skipped` str [n], JSON [[path, reason], ...] of unreadable videos that were
+replaced. V counts segments, and within a segment its spatial views."""
+
+_FORMAT = "source 1"  # part of every fingerprint: change it when the same settings give other clips
+_ATTEMPTS = 8
+_DEADLINE_S = 60.0
+_hung: set[str] = set()  # files that this process will not wait for again
+
+
+@dataclass(frozen=True)
+class _View:
+    """How clips are cut from one video."""
+
+    clip: ClipSpec
+    segments: int
+    views: int
+    augment: Augment
+    overlap: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        side = self.clip.resolution
+        return (self.segments * self.views, self.clip.num_frames, side, side, 3)
+
+    def read(self, entry: Entry, rng: np.random.Generator, out: npt.NDArray[np.uint8]) -> None:
+        """Write the clips of one video into `out` [V, T, H, W, 3].
+
+        Raises:
+            DecodeError: the video cannot be read.
+        """
+        if not entry.decodable:
+            raise DecodeError("open", entry.path, entry.reason)
+        starts = None if isinstance(self.augment, NoAugment) else rng.random(self.segments)
+        frames_ST = clip_frames(entry.frames, self.clip, self.segments, starts, overlap=self.overlap)
+        wanted, places = np.unique(frames_ST, return_inverse=True)
+        pixels = _decode(entry, wanted)
+        out_SV = out.reshape(self.segments, self.views, *out.shape[1:])
+        for segment, place in enumerate(places.reshape(frames_ST.shape)):
+            mine, back = np.unique(place, return_inverse=True)  # a repeated frame is resized once
+            frames = pixels if len(mine) == len(wanted) else pixels[mine]
+            cut = self._cut(frames, rng, antialias=entry.reader == "image")
+            out_SV[segment] = cut if len(mine) == len(place) else cut[:, back]
+
+    def _cut(self, frames: npt.NDArray[np.uint8], rng: np.random.Generator, *, antialias: bool) -> Any:
+        if isinstance(self.augment, CropFlip):
+            return crop_flip(frames, self.augment, self.clip.resolution, rng, antialias=antialias)[None]
+        return spatial_views(frames, self.clip.resolution, self.views, antialias=antialias)
+
+
+def _decode(entry: Entry, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    if entry.path in _hung:
+        raise DecodeError("timeout", entry.path, "the decoder hung on it before")
+    try:
+        return within(_DEADLINE_S, decode, entry.path, frames, cast("Reader", entry.reader))
+    except TimeoutError:
+        _hung.add(entry.path)
+        raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s") from None
+
+
+class PretrainSource:
+    """The endless stream of pretraining clips: V = 1, unreadable videos replaced and reported."""
+
+    def __init__(self, manifests: Sequence[tuple[Manifest, float | None]], data: DataSpec, seed: int) -> None:
+        """Mix the training splits of some data sets.
+
+        Args:
+            manifests: one for each entry of `data.mixture`, in its order, with its weight.
+            data: clips and augmentation.
+            seed: of the order and of the augmentation.
+
+        Raises:
+            UserError: a data set has no readable training file.
+        """
+        train = [manifest.subset("train") for manifest, _ in manifests]
+        self._manifests = [manifest.decodable() for manifest in train]
+        for entry, manifest in zip(data.mixture, self._manifests, strict=True):
+            if not len(manifest):
+                raise UserError(f"data set '{entry.dataset}' has no readable file in its train split")
+        self.unreadable = [bad for manifest in train for bad in manifest.unreadable()]
+        self._view = _View(data.clip, 1, 1, data.augment, overlap=False)
+        weights = [weight for _, weight in manifests if weight is not None]
+        self._order = Order([len(manifest) for manifest in self._manifests], weights or None, seed)
+        self._seed = seed
+        self.fingerprint = _fingerprint("pretrain", seed, data.to_json(), weights, *map(_content, self._manifests))
+
+    def load(self, positions: npt.NDArray[np.int64]) -> Batch:
+        """Decode the clips at the given positions of the stream."""
+        rows = _Rows(positions, self._view)
+        place = self._order.at(positions)
+        skipped = []
+        for i, position in enumerate(positions.tolist()):
+            bad: list[tuple[str, str]] = []
+            for attempt in range(_ATTEMPTS):
+                manifest = self._manifests[int(place.dataset[i])]
+                entry = manifest.entry(self._row(int(place.index[i]), len(manifest), position, attempt))
+                error = rows.fill(i, entry, keyed_rng(self._seed, "clip", position))
+                if not error:
+                    break
+                bad.append((entry.path, error))
+            skipped.append(json.dumps(bad) if bad else "")
+        return {**rows.batch(), "skipped": np.asarray(skipped, dtype=np.str_)}
+
+    def _row(self, first: int, size: int, position: int, attempt: int) -> int:
+        """The row to read: that of the order, then replacements drawn for this position."""
+        return first if attempt == 0 else int(keyed_rng(self._seed, "replace", position, attempt).random() * size)
+
+
+class EvalSource:
+    """The clips of one split for a probe: `len` videos an epoch, none ever replaced."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: Split,
+        *,
+        clip: ClipSpec,
+        clips: int,
+        views: int,
+        augment: Augment,
+        seed: int,
+        shuffle: bool,
+    ) -> None:
+        """Prepare one split.
+
+        Args:
+            manifest: of the data set.
+            split: which part of it.
+            clip: frames, distance, size.
+            clips: segments of each video.
+            views: spatial views of each segment; 1 with random crops.
+            augment: none for the test.
+            seed: of order and augmentation.
+            shuffle: another order in each epoch; otherwise that of the manifest.
+
+        Raises:
+            UserError: the split is empty or holds videos without a label.
+        """
+        self._manifest = manifest.subset(split)
+        if not len(self._manifest):
+            raise UserError(f"the data set in {manifest.root} has no file in its {split} split")
+        if (self._manifest.column("label") == UNLABELLED).any():
+            raise UserError(f"the data set in {manifest.root} has files without a label in its {split} split")
+        if views > 1 and isinstance(augment, CropFlip):
+            raise ValueError(f"{views} spatial views of random crops")
+        self._view = _View(clip, clips, views, augment, overlap=True)
+        self._order = Order([len(self._manifest)], None, seed) if shuffle else None
+        self._seed = seed
+        settings = [clip.to_json(), clips, views, augment.to_json(), shuffle]
+        self.fingerprint = _fingerprint("eval", seed, *settings, _content(self._manifest))
+
+    def __len__(self) -> int:
+        return len(self._manifest)
+
+    def load(self, positions: npt.NDArray[np.int64]) -> Batch:
+        """Decode the videos at the given positions; position p lies in epoch p // len."""
+        rows = _Rows(positions, self._view)
+        index = positions % len(self) if self._order is None else self._order.at(positions).index
+        for i, position in enumerate(positions.tolist()):
+            rows.fill(i, self._manifest.entry(int(index[i])), keyed_rng(self._seed, "clip", position))
+        return rows.batch()
+
+
+class _Rows:
+    """A batch while it is filled."""
+
+    def __init__(self, positions: npt.NDArray[np.int64], view: _View) -> None:
+        self._view = view
+        self._position = positions.astype(np.int64)
+        self._clips = np.zeros((len(positions), *view.shape), dtype=np.uint8)
+        self._entries: list[Entry] = []
+        self._errors: list[str] = []
+
+    def fill(self, i: int, entry: Entry, rng: np.random.Generator) -> str:
+        """Read the video of row `i`, in place of what was tried there before; returns the error, "" if there is none."""
+        try:
+            self._view.read(entry, rng, self._clips[i])
+            error = ""
+        except DecodeError as failure:
+            error = str(failure)
+        self._entries[i:], self._errors[i:] = [entry], [error]
+        return error
+
+    def batch(self) -> Batch:
+        return {
+            "position": self._position,
+            "clips": self._clips,
+            "label": np.asarray([entry.label for entry in self._entries], dtype=np.int64),
+            "path": np.asarray([entry.path for entry in self._entries], dtype=np.str_),
+            "error": np.asarray(self._errors, dtype=np.str_),
+        }
+
+
+def _content(manifest: Manifest) -> str:
+    """Digest of what decides the clips of a manifest: files, labels, lengths and readers, not where they lie."""
+    digest = hashlib.sha256()
+    for name in ("path", "label", "frames", "decodable", "reader"):
+        digest.update(json.dumps(manifest.table[name].to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, *parts], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""From decoded frames to clips of the input size: crop first, then resize, all on uint8 (method facts sections 7 and 8).
+
+Normalising to float is the trainer's work, on its device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from vjepa_exp.spec.data import CropFlip
+
+FramesTHWC = npt.NDArray[np.uint8]
+_TRIES = 10
+
+
+class Box(NamedTuple):
+    """A region of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def random_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> Box:
+    """A box with an area uniform in `scale` and width / height log-uniform in `ratio`; after ten tries a centred one."""
+    for area_u, ratio_u, top_u, left_u in rng.random((_TRIES, 4)).tolist():
+        area = height * width * (scale[0] + area_u * (scale[1] - scale[0]))
+        low, high = math.log(ratio[0]), math.log(ratio[1])
+        aspect = math.exp(low + ratio_u * (high - low))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return Box(int(top_u * (height - h + 1)), int(left_u * (width - w + 1)), h, w)
+    w, h = width, height
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def crop_flip(
+    frames_THWC: FramesTHWC, augment: CropFlip, size: int, rng: np.random.Generator, *, antialias: bool
+) -> FramesTHWC:
+    """One random resized crop and one flip for all frames, [T, size, size, 3]."""
+    flip = rng.random() < augment.flip
+    box = random_box(*frames_THWC.shape[1:3], augment.scale, augment.ratio, rng)
+    crop = frames_THWC[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    resized = resize(crop, size, size, antialias=antialias)
+    return _mirror(resized) if flip else resized
+
+
+def spatial_views(frames_THWC: FramesTHWC, size: int, views: int, *, antialias: bool) -> FramesTHWC:
+    """Deterministic square crops, [views, T, size, size, 3].
+
+    One view: short side to size * 256 / 224, centre crop. More: short side to `size`, crops spread evenly along the
+    long side.
+    """
+    height, width = frames_THWC.shape[1:3]
+    short = int(size * 256 / 224) if views == 1 else size
+    scale = short / min(height, width)
+    h, w = (short, int(width * scale)) if height <= width else (int(height * scale), short)
+    resized = resize(frames_THWC, h, w, antialias=antialias)
+    if views == 1:
+        top, left = round((h - size) / 2), round((w - size) / 2)
+        return resized[None, :, top : top + size, left : left + size]
+    step = (max(h, w) - size) // (views - 1)
+    if h > w:
+        return np.stack([resized[:, i * step : i * step + size] for i in range(views)])
+    return np.stack([resized[:, :, i * step : i * step + size] for i in range(views)])
+
+
+def resize(frames_THWC: FramesTHWC, height: int, width: int, *, antialias: bool) -> FramesTHWC:
+    """Bilinear, pixel centres aligned (as `align_corners=False`), on uint8."""
+    if frames_THWC.shape[1:3] == (height, width):
+        return frames_THWC
+    frames_TCHW = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2)  # channels last: 3x faster
+    resized_TCHW = F.interpolate(frames_TCHW, (height, width), mode="bilinear", antialias=antialias)
+    return resized_TCHW.permute(0, 2, 3, 1).numpy()
+
+
+def _mirror(frames_THWC: FramesTHWC) -> FramesTHWC:
+    frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
+    return frames_TCHW.flip(3).permute(0, 2, 3, 1).numpy()  # numpy's own reversal is ten times slower
