@@ -180,7 +180,7 @@ def make_pretrain_step(
         lr, weight_decay, momentum = schedule_at(optim, number)
         set_schedule(state.optimizer, lr, weight_decay)
 
-        model = wrapped or state.model
+        model = state.model if wrapped is None else wrapped
         num_rows = len(clips_BCTHW)
         losses_I: Tensor = torch.zeros((), device=clips_BCTHW.device)
         monitors: Tensor = torch.zeros((), device=clips_BCTHW.device)
