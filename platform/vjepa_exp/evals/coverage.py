@@ -1,0 +1,46 @@
+"""How much of a split a score covers: evaluation never replaces a sample, it counts what it could not read."""
+
+from dataclasses import dataclass
+
+from vjepa_exp.spec.errors import UserError
+
+
+@dataclass(frozen=True, order=True)
+class Unreadable:
+    """A video that could not be decoded."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """`covered` of `total` videos were read; the others are listed."""
+
+    total: int
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def covered(self) -> int:
+        """Videos that were read."""
+        return self.total - len(self.unreadable)
+
+    def require(self, max_unreadable: float, what: str) -> None:
+        """Refuse to go on with too little.
+
+        Args:
+            max_unreadable: share of the videos that may be missing.
+            what: name of the split, for the message.
+
+        Raises:
+            UserError: there is no video, none can be read, or too many cannot.
+        """
+        if self.total == 0:
+            raise UserError(f"{what} has no videos")
+        if self.covered > 0 and len(self.unreadable) <= max_unreadable * self.total:
+            return
+        first = self.unreadable[0]
+        raise UserError(
+            f"{what}: {len(self.unreadable)} of {self.total} videos cannot be read "
+            f"(execution.max_unreadable allows {max_unreadable:.0%}), first {first.path}: {first.reason}"
+        )

@@ -1,0 +1,104 @@
+"""Checkpoints of pretraining: everything needed to continue bit for bit, and nothing else.
+
+No generator state is among it: every random number is a function of (seed, purpose, index).
+"""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.stages import PretrainRecipe
+from vjepa_exp.train.pretrain_step import PretrainState
+
+FORMAT = 1
+STATE_FILE = "state.pt"
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint as read from disk, on the CPU."""
+
+    recipe: PretrainRecipe
+    order: str
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str) -> None:
+    """Write `folder/state.pt`: aside, synced, renamed, so that a crash leaves the old file or the new one.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full; training must not go on.
+    """
+    content = {"format": FORMAT, "recipe": recipe.model_dump_json(), "order": order, "state": state.state_dict()}
+    aside = folder / f"{STATE_FILE}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(folder / STATE_FILE)
+        _sync_folder(folder)
+    except OSError as error:
+        raise UserError(f"checkpoint {folder} cannot be written: {error.strerror}") from error
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint; only tensors and plain values, never code.
+
+    Raises:
+        UserError: there is none, it is damaged, or it was written by another version.
+    """
+    path = folder / STATE_FILE
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint in {folder}: {STATE_FILE} is missing") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"checkpoint {path} has format {found}, this version reads {FORMAT}")
+    return Checkpoint(PretrainRecipe.model_validate_json(content["recipe"]), content["order"], content["state"])
+
+
+def load_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str) -> None:
+    """Put a checkpoint into `state`.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or belongs to another recipe, other data or other networks.
+    """
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.recipe != recipe:
+        changed = ", ".join(_differences(checkpoint.recipe.to_json(), recipe.to_json()))
+        raise UserError(f"checkpoint {folder} belongs to another recipe: {changed}")
+    if checkpoint.order != order:
+        raise UserError(f"checkpoint {folder} was trained on another order of samples: the data sets have changed")
+    try:
+        state.load_state_dict(checkpoint.state)
+    except (RuntimeError, ValueError) as error:  # torch names missing and unexpected keys and wrong shapes
+        raise UserError(f"checkpoint {folder} does not fit: {' '.join(str(error).split())}") from error
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Fields that differ, as `a.b: 1 there, 2 here`."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        there, here = old.get(key), new.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            lines += _differences(there, here, f"{prefix}{key}.")
+        elif there != here:
+            lines.append(f"{prefix}{key}: {json.dumps(there)} there, {json.dumps(here)} here")
+    return lines
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,113 @@
+"""Tokens of a frozen encoder: computed batch by batch, or once and kept where they are the same in every epoch.
+
+Legend: B videos, V = segments x views (segment-major), R spatial views, N tokens of all segments of a view, D width.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vjepa_exp.evals.coverage import Unreadable
+from vjepa_exp.evals.views import join_segments
+from vjepa_exp.spec.data import NoAugment
+from vjepa_exp.spec.evaluate import ProbeSpec
+from vjepa_exp.spec.model import ModelSpec
+from vjepa_exp.train.batch import Batch, normalised
+from vjepa_exp.train.networks import encoder_config
+from vjepa_exp.train.precision import autocast
+from vjepa_exp.train.world import World
+from vjepa_models.encoder import VideoEncoder
+
+CACHE_BYTES = 4 * 2**30
+"""Features of a split up to this size are kept in memory."""
+CLIPS_PER_PASS = 32
+
+
+class Features(NamedTuple):
+    """Readable videos: `position` [B], `tokens` [B, R, N, D], `label` [B]; and the unreadable ones."""
+
+    position: Tensor
+    tokens: Tensor
+    label: Tensor
+    unreadable: tuple[Unreadable, ...]
+
+
+class FeatureExtractor:
+    """Batches of clips to tokens, in the precision of the probe."""
+
+    def __init__(
+        self, encoder: VideoEncoder, probe: ProbeSpec, world: World, *, views: int, micro_batch: int | None
+    ) -> None:
+        self.encoder = encoder
+        self.views = views
+        self.segments = probe.clips
+        self.device = world.device
+        self.dtype = feature_dtype(probe)
+        self.autocast = autocast(probe.precision, world.device)
+        self.micro_batch = micro_batch or CLIPS_PER_PASS
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Features:
+        """Encode the readable rows of a batch."""
+        readable = batch["error"] == ""
+        unreadable = map(Unreadable, batch["path"][~readable].tolist(), batch["error"][~readable].tolist())
+        if not readable.any():
+            return self.nothing()._replace(unreadable=tuple(unreadable))
+        clips = batch["clips"][readable]
+        flat = rearrange(clips, "b v t h w c -> (b v) t h w c")
+        tokens = [self._encode(flat[i : i + self.micro_batch]) for i in range(0, len(flat), self.micro_batch)]
+        tokens_BVND = rearrange(torch.cat(tokens), "(b v) n d -> b v n d", b=len(clips))
+        return Features(
+            torch.tensor(batch["position"][readable], device=self.device),
+            join_segments(tokens_BVND, self.views),
+            torch.tensor(batch["label"][readable], device=self.device),
+            tuple(unreadable),
+        )
+
+    def nothing(self) -> Features:
+        """The features of no videos."""
+        no_number = torch.empty(0, dtype=torch.int64, device=self.device)
+        shape = (0, self.views, self.segments * self.encoder.config.num_tokens, self.encoder.config.embed_dim)
+        return Features(no_number, torch.empty(shape, dtype=self.dtype, device=self.device), no_number, ())
+
+    def _encode(self, clips_BTHWC: NDArray[np.uint8]) -> Tensor:
+        with self.autocast():
+            tokens_BND = self.encoder(normalised(clips_BTHWC, self.device))
+        return tokens_BND.to(self.dtype)
+
+
+def feature_dtype(probe: ProbeSpec) -> torch.dtype:
+    """Features are rounded alike whether they are kept or computed anew."""
+    return torch.bfloat16 if probe.precision == "bf16" else torch.float32
+
+
+def fits_in_memory(probe: ProbeSpec, model: ModelSpec, num_videos: int, views: int) -> bool:
+    """Whether the features of so many videos are kept; a pure function of the recipe, the same on every worker."""
+    config = encoder_config(model, probe.clip)
+    values = num_videos * views * probe.clips * config.num_tokens * config.embed_dim
+    return values * feature_dtype(probe).itemsize <= CACHE_BYTES
+
+
+def keeps_training_features(probe: ProbeSpec, model: ModelSpec, num_videos: int) -> bool:
+    """Whether one pass over the training clips serves all epochs: nothing is augmented and the features fit."""
+    return isinstance(probe.augment, NoAugment) and fits_in_memory(probe, model, num_videos, views=1)
+
+
+def collect(extract: FeatureExtractor, batches: Iterable[Batch]) -> Features:
+    """Features of all rows of this worker."""
+    parts = [extract.nothing(), *(extract(batch) for batch in batches)]
+    position, tokens, label = (torch.cat(column) for column in zip(*(part[:3] for part in parts), strict=True))
+    return Features(position, tokens, label, tuple(one for part in parts for one in part.unreadable))
+
+
+def share(features: Features, world: World) -> Features:
+    """The features of all workers on every worker, in the global order."""
+    position, tokens, label = (world.gather_rows(column) for column in features[:3])
+    order = position.argsort()
+    unreadable = tuple(one for worker in world.gather(features.unreadable) for one in worker)
+    return Features(position[order], tokens[order], label[order], unreadable)

@@ -1,0 +1,87 @@
+"""Pretraining as a function: recipe and batches in, trained state out (paper section 3, Table 8)."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.stages import PretrainRecipe
+from vjepa_exp.train.batch import Batch, normalised
+from vjepa_exp.train.checkpoint import load_checkpoint
+from vjepa_exp.train.loop import Hook, training_steps
+from vjepa_exp.train.mask_groups import draw_masks
+from vjepa_exp.train.networks import encoder_config, predictor_config
+from vjepa_exp.train.precision import autocast
+from vjepa_exp.train.pretrain_step import PretrainState, StepMetrics, make_pretrain_step
+from vjepa_exp.train.world import World
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    world: World,
+    batches: Iterable[Batch],
+    *,
+    order: str,
+    resume: Path | None = None,
+    micro_batch: int | None = None,
+    hooks: Sequence[Hook[PretrainState]] = (),
+) -> PretrainState:
+    """Pretrain an encoder, from the start or from a checkpoint. The result does not depend on where it was interrupted.
+
+    Args:
+        recipe: decides the numbers.
+        world: this worker among its equals.
+        batches: this worker's rows of the first step to train and the following ones. Step s (from 1) takes positions
+            [(s-1)B, sB) of the global order, worker r the r-th slice of them.
+        order: fingerprint of that order; a checkpoint of another order is refused.
+        resume: checkpoint folder to continue from.
+        micro_batch: clips of one forward pass; one mask group where None.
+        hooks: called after every step, on every worker.
+
+    Raises:
+        UserError: the batch does not divide among the workers, the checkpoint does not fit, or no video can be read.
+        RuntimeError: the batches are not those of the order, or end too soon.
+    """
+    spec = recipe.pretrain
+    rows = world.even_rows(spec.optim.batch_size)
+    state = initial_state(recipe, world.device)
+    grid = state.model.encoder.config.grid
+    if resume is not None:
+        load_checkpoint(resume, state, recipe, order)
+    step_fn = make_pretrain_step(
+        spec.optim,
+        wrapped=world.wrap(state.model),
+        autocast=autocast(spec.precision, world.device),
+        micro_batch=micro_batch or spec.mask_group_size,
+    )
+
+    def train_step(state: PretrainState, batch: Batch) -> StepMetrics:
+        _check_rows(batch, state.step, spec.optim.batch_size, rows)
+        masks = draw_masks(spec, grid, recipe.seed, state.step + 1, rows, world.device)
+        return step_fn(state, normalised(batch["clips"][:, 0], world.device), masks)
+
+    for info in training_steps(state, batches, train_step, until=spec.optim.iterations, clips=spec.optim.batch_size):
+        for hook in hooks:
+            hook(info)
+    return state
+
+
+def initial_state(recipe: PretrainRecipe, device: torch.device | str = "cpu") -> PretrainState:
+    """The state before step 1, a pure function of the recipe."""
+    spec = recipe.pretrain
+    encoder = encoder_config(recipe.model, spec.data.clip)
+    predictor = predictor_config(recipe.model, encoder, spec.objective, len(spec.masks))
+    return PretrainState.create(encoder, predictor, spec.objective, spec.optim, recipe.seed, device)
+
+
+def _check_rows(batch: Batch, steps_done: int, batch_size: int, rows: range) -> None:
+    """The stream must deliver exactly this worker's rows of this step: anything else would train on wrong masks."""
+    expected = range(steps_done * batch_size + rows.start, steps_done * batch_size + rows.stop)
+    if batch["position"].tolist() != list(expected):
+        raise RuntimeError(f"step {steps_done + 1} expects positions {expected}, not {batch['position'].tolist()}")
+    unreadable = batch["error"] != ""
+    if unreadable.any():
+        raise UserError(
+            f"no replacement for {batch['path'][unreadable][0]} can be read: {batch['error'][unreadable][0]}"
+        )
