@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,11 @@ def ray_session() -> Iterator[None]:
 
     # The dashboard stays on: trainers inside Tune leak their placement groups without it.
     ray.init(
-        num_cpus=8, object_store_memory=300_000_000, include_dashboard=True, logging_level="ERROR", log_to_driver=False
+        num_cpus=8,
+        object_store_memory=300_000_000,
+        include_dashboard=True,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
     )
     yield
     ray.shutdown()
