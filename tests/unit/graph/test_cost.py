@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from vjepa_exp.graph.cost import StageCost, device_of, hours, stage_cost
+from vjepa_exp.graph.machine import Gpu, Machine
+from vjepa_exp.graph.network import (
+    encoder_flops,
+    encoder_parameters,
+    predictor_flops,
+    predictor_parameters,
+    probe_flops,
+    probe_parameters,
+)
+from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.tokens import mask_tokens
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.evaluate import AttentiveProbe as AttentiveProbeSpec
+from vjepa_exp.spec.evaluate import ClipSpec
+from vjepa_exp.spec.execution import ExecutionSpec
+from vjepa_exp.spec.load import ResolvedExperiment
+from vjepa_exp.spec.masks import PAPER_MASKS, MultiBlockMask, RandomTubeMask
+from vjepa_exp.spec.model import ModelSpec, PredictorSpec
+from vjepa_models.encoder import EncoderConfig, VideoEncoder
+from vjepa_models.masks import MultiBlock, mask_statistics
+from vjepa_models.predictor import Predictor, PredictorConfig
+from vjepa_models.probes import AttentiveProbe
+
+Load = Callable[..., ResolvedExperiment]
+LARGE = ModelSpec()
+SMALL = ModelSpec(
+    arch="custom", embed_dim=96, depth=3, num_heads=3, mlp_ratio=4.0, predictor=PredictorSpec(depth=2, embed_dim=48)
+)  # fmt: skip
+PROBE = AttentiveProbeSpec(kind="attentive_probe", dataset="k400", clip=ClipSpec(), depth=2)
+CPU = Machine("some CPU", 4, 16 * 2**30)
+
+
+def counted_flops(forward: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        forward()  # the counter does not see the fused attention of CPUs
+    return counter.get_total_flops()
+
+
+def test_parameters_of_the_released_models() -> None:
+    """Method fact 13.4 and section 2.4."""
+    assert encoder_parameters(LARGE) == 303_885_312
+    assert predictor_parameters(LARGE, 2, 1024) == 22_082_944
+    assert probe_parameters(LARGE, PROBE.model_copy(update={"depth": 1}), 400) == 13_007_248
+
+
+def test_counts_agree_with_the_networks() -> None:
+    size = SMALL.encoder
+    config = EncoderConfig(size.embed_dim, size.depth, size.num_heads, size.mlp_ratio, num_frames=8, resolution=64)
+    encoder = VideoEncoder(config)
+    clip, index = torch.zeros(1, 3, 8, 64, 64), torch.arange(20)[None]
+    assert counted_flops(lambda: encoder(clip, index)) == pytest.approx(encoder_flops(SMALL, 20), rel=0.02)
+    predictor = Predictor(PredictorConfig(96, 96, config.grid, embed_dim=48, depth=2, num_heads=3))
+    context = torch.zeros(1, 20, 96)
+    counted = counted_flops(lambda: predictor(context, index, torch.arange(20, 50)[None], 0))
+    assert counted == pytest.approx(predictor_flops(SMALL, 20, 30, 96), rel=0.02)
+    probe = AttentiveProbe(96, 3, 10, depth=2)
+    assert counted_flops(lambda: probe(context)) == pytest.approx(probe_flops(SMALL, PROBE, 20, 10), rel=0.02)
+    assert sum(p.numel() for p in probe.parameters()) == probe_parameters(SMALL, PROBE, 10)
+
+
+@pytest.mark.parametrize(("resolution", "group_size"), [(224, 24), (224, 8), (384, 10)])
+@pytest.mark.parametrize("mask", [*PAPER_MASKS, PAPER_MASKS[0].model_copy(update={"max_temporal_keep": 0.375})])
+def test_estimated_mask_lengths_are_those_of_the_sampler(
+    mask: MultiBlockMask, resolution: int, group_size: int
+) -> None:
+    grid = (8, resolution // 16, resolution // 16)
+    sampler = MultiBlock(mask.num_blocks, mask.spatial_scale, max_temporal_keep=mask.max_temporal_keep)
+    sampled = mask_statistics(sampler, grid, group_size, num_groups=200)
+    estimate = mask_tokens(mask, grid, group_size)
+    num_tokens = grid[0] * grid[1] * grid[2]
+    assert estimate.context / num_tokens == pytest.approx(sampled.context, abs=0.01)
+    assert estimate.target / num_tokens == pytest.approx(sampled.target, abs=0.01)
+
+
+def test_random_tubes_keep_whole_tubes() -> None:
+    assert mask_tokens(RandomTubeMask(kind="random_tube", ratio=0.9), (8, 14, 14), 24) == (152, 1416)
+
+
+def test_max_keep_bounds_the_context() -> None:
+    bounded = PAPER_MASKS[0].model_copy(update={"max_keep": 30})
+    assert mask_tokens(bounded, (8, 14, 14), 24).context == 30
+
+
+def cost_of(plan: Plan, kind: str, registry: Registry, execution: ExecutionSpec | None = None) -> StageCost:
+    stage = next(stage for stage in plan.stages if stage.kind == kind)
+    cost = stage_cost(stage, execution or plan.experiment.experiment.execution, registry)
+    assert cost is not None
+    return cost
+
+
+def test_a_pretraining_costs_its_clips(load: Load, registry: Registry) -> None:
+    cost = cost_of(build_plan(load(), registry), "pretrain", registry)
+    assert cost.clips == 80
+    assert cost.total_flops == pytest.approx(80 * (cost.forward_flops + cost.backward_flops))
+    assert cost.decoded_bytes == 80 * 3 * 8 * 64 * 64
+    assert cost.tokens_per_clip == 4 * 4 * 4
+
+
+def test_pixels_need_no_target_encoder(load: Load, registry: Registry) -> None:
+    features = cost_of(build_plan(load(), registry), "pretrain", registry)
+    resolved = load("", "recipe.pretrain.objective={kind: pixels}")
+    pixels = cost_of(build_plan(resolved, registry), "pretrain", registry)
+    target = encoder_flops(resolved.experiment.recipe.model, 64)
+    assert features.forward_flops - pixels.forward_flops == pytest.approx(target, rel=0.35)
+    assert pixels.memory_bytes < features.memory_bytes
+
+
+def test_memory_grows_with_the_micro_batch(load: Load, registry: Registry) -> None:
+    plan = build_plan(load(), registry)
+    one, two, four = (cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=n)).memory_bytes for n in (1, 2, 4))
+    assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
+
+
+def test_fixed_clips_are_encoded_once_and_augmented_ones_in_every_epoch(load: Load, registry: Registry) -> None:
+    augmented = cost_of(build_plan(load(), registry), "probe", registry)
+    fixed = cost_of(build_plan(load("", "recipe.evaluate.looks.augment={kind: none}"), registry), "probe", registry)
+    assert augmented.clips is not None
+    assert fixed.clips is not None
+    assert augmented.clips > 10 * fixed.clips
+    assert fixed.forward_flops == augmented.forward_flops
+
+
+def test_hours_are_a_range_and_unknown_where_a_size_is(load: Load, registry: Registry) -> None:
+    device, count = device_of(ExecutionSpec(device="cpu"), CPU)
+    assert count == 4
+    known = cost_of(build_plan(load(), registry), "pretrain", registry)
+    found = hours([known, None], device, count)
+    assert found is not None
+    assert 0 < found[0] < found[1]
+    unknown = cost_of(build_plan(load("", "recipe.evaluate.looks.dataset=mine"), registry), "probe", registry)
+    assert unknown.total_flops is None
+    assert hours([known, unknown], device, count) is None
+
+
+def test_hours_are_stated_for_the_gpus_that_are_here_or_else_for_a100s() -> None:
+    cuda = ExecutionSpec(device="cuda", workers=8)
+    assert device_of(cuda, CPU)[0].name == "A100 80GB"
+    here = Machine("some CPU", 4, 16 * 2**30, (Gpu("NVIDIA H100 80GB HBM3", 79.6),))
+    device, count = device_of(cuda, here)
+    assert (device.name, count) == ("H100", 8)
