@@ -41,7 +41,7 @@ CPU = Machine("some CPU", 4, 16 * 2**30)
 
 
 def counted_flops(forward: Callable[[], object]) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         forward()  # the counter does not see the fused attention of CPUs
     return counter.get_total_flops()
 
