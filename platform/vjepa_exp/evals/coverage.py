@@ -1,6 +1,8 @@
 """How much of a split a score covers: evaluation never replaces a sample, it counts what it could not read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from vjepa_exp.spec.errors import UserError
 
@@ -19,6 +21,11 @@ class Coverage:
 
     total: int
     unreadable: tuple[Unreadable, ...] = ()
+
+    @classmethod
+    def of(cls, total: int, unreadable: Iterable[Unreadable]) -> Self:
+        """Coverage with a sorted list."""
+        return cls(total, tuple(sorted(unreadable)))
 
     @property
     def covered(self) -> int:

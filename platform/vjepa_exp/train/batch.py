@@ -1,6 +1,7 @@
 """Batches as the data room delivers them, and their way onto the device."""
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,10 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class Batch(TypedDict):
-    """Rows of the global order; `clips` is uint8 [n, V, T, H, W, 3] with V = segments x views, segment-major.
-
-    A row whose video could not be decoded has its reason in `error` (else empty) and zeros in `clips`.
-    """
-
-    position: NDArray[np.int64]
-    clips: NDArray[np.uint8]
-    label: NDArray[np.int64]
-    error: NDArray[np.str_]
-    path: NDArray[np.str_]
+Batch = Mapping[str, NDArray[Any]]
+"""Rows of the global order: `position` int64 [n]; `clips` uint8 [n, V, T, H, W, 3], V counting segments and within a
+segment its spatial views; `label` int64 [n]; `path` and `error` str [n], an empty `error` meaning none (else the clips
+are zero)."""
 
 
 def normalised(clips_BTHWC: NDArray[np.uint8], device: torch.device) -> Tensor:

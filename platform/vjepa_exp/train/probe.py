@@ -146,14 +146,14 @@ def score_probe(
         unreadable += part.unreadable
     accuracy.counts_C2, accuracy.nll = world.sum(accuracy.counts_C2), world.sum(accuracy.nll)
     seen = world.gather_rows(torch.cat(positions))
-    missed = tuple(sorted(one for worker in world.gather(unreadable) for one in worker))
+    missed = [one for worker in world.gather(unreadable) for one in worker]
     if len(seen) + len(missed) != num_videos or len(seen.unique()) != len(seen):
         raise RuntimeError(
             f"{len(seen)} videos ({len(seen.unique())} different) and {len(missed)} unreadable of {num_videos}"
         )
     if len(seen) == 0:
         raise UserError("no test video can be read" if num_videos else "the test split has no videos")
-    return ProbeOutcome(accuracy, Coverage(num_videos, missed))
+    return ProbeOutcome(accuracy, Coverage.of(num_videos, missed))
 
 
 def _initial_probe(recipe: ProbeRecipe, encoder: VideoEncoder, num_classes: int) -> AttentiveProbe | LinearProbe:

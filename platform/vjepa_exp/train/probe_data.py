@@ -42,7 +42,7 @@ class TrainingTokens:
 
     def coverage(self, world: World) -> Coverage:
         """How much of the training split was read, over all workers."""
-        return Coverage(self.num_videos, tuple(sorted(set().union(*world.gather(self.unreadable)))))
+        return Coverage.of(self.num_videos, set().union(*world.gather(self.unreadable)))
 
 
 def num_train_positions(probe: ProbeSpec, model: ModelSpec, num_videos: int) -> int:

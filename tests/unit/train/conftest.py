@@ -49,7 +49,7 @@ class Clips:
         }
 
     def batches(self, first: int, last: int, size: int, rows: range | None = None) -> Iterator[Batch]:
-        """Batches of `size` positions from `first` to before `last`, or only some rows of each; the last may be short."""
+        """Batches of `size` positions from `first` to before `last`, or some rows of each; the last may be short."""
         for start in range(first, last, size):
             inside = rows or range(min(size, last - start))
             yield self.load(range(start + inside.start, start + inside.stop))
