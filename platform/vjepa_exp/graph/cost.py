@@ -30,6 +30,8 @@ from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 
 TRAINED_BYTES = 16
 """Of a trained parameter: fp32 weight, gradient and two Adam moments."""
+CAST_BYTES = {"fp32": 0, "bf16": 2}
+"""Of a trained parameter, for the copy that autocast keeps until the backward pass is done."""
 BACKWARD = 2
 """FLOPs of a backward pass over those of its forward pass."""
 
@@ -150,7 +152,8 @@ def _pretrain_memory(
     micro_batch = execution.micro_batch or recipe.pretrain.mask_group_size
     average = 0 if recipe.pretrain.objective.kind == "pixels" else 4 * encoder_parameters(model)
     per_clip = kept + target_features + clip_bytes(clip) * (1 + value)
-    return round(TRAINED_BYTES * parameters + average + micro_batch * per_clip)
+    trained = (TRAINED_BYTES + CAST_BYTES[recipe.pretrain.precision]) * parameters
+    return round(trained + average + micro_batch * per_clip)
 
 
 def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registry) -> StageCost:

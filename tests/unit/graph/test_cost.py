@@ -16,6 +16,7 @@ from vjepa_exp.graph.network import (
     predictor_parameters,
     probe_flops,
     probe_parameters,
+    saved_activations,
 )
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.tokens import mask_tokens
@@ -66,6 +67,24 @@ def test_counts_agree_with_the_networks() -> None:
     probe = AttentiveProbe(96, 3, 10, depth=2)
     assert counted_flops(lambda: probe(context)) == pytest.approx(probe_flops(SMALL, PROBE, 20, 10), rel=0.02)
     assert sum(p.numel() for p in probe.parameters()) == probe_parameters(SMALL, PROBE, 10)
+
+
+def test_activations_agree_with_what_autograd_keeps() -> None:
+    def kept(depth: int) -> int:
+        encoder = VideoEncoder(EncoderConfig(96, depth, 3, 4.0, num_frames=8, resolution=64))
+        weights = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
+        storages: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = encoder(torch.zeros(1, 3, 8, 64, 64))
+        assert output.requires_grad
+        return sum(size for storage, size in storages.items() if storage not in weights)
+
+    assert kept(3) - kept(1) == pytest.approx(saved_activations(64, 96, 384, 2, 4), rel=0.05)
 
 
 @pytest.mark.parametrize(("resolution", "group_size"), [(224, 24), (224, 8), (384, 10)])
