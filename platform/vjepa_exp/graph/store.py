@@ -163,7 +163,7 @@ class Store:
     def _read(self, folder: Path) -> Record | None:
         try:
             text = (folder / RECORD).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise _damaged(folder, f"{RECORD} cannot be read ({error})") from None
@@ -171,8 +171,8 @@ class Store:
             return Record.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise _damaged(folder, f"{RECORD} is not valid ({where} {first['msg']})".replace("( ", "(")) from None
+            where = ".".join(map(str, first["loc"])) or "JSON"
+            raise _damaged(folder, f"{RECORD} is not valid ({where}: {first['msg']})") from None
 
 
 def write_atomically(path: Path, text: str) -> None:

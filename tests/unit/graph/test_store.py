@@ -82,6 +82,7 @@ def test_a_record_of_another_fingerprint_is_never_served(store: Store, stage: St
 def test_a_store_that_cannot_be_written_is_one_clear_line(tmp_path: Path, stage: Stage) -> None:
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "runs")
+    assert store.record(stage) is None
     for attempt in (lambda: store.begin(stage), lambda: store.lock().__enter__()):
         with pytest.raises(UserError, match="the store cannot be written: Not a directory"):
             attempt()
