@@ -7,7 +7,7 @@ file which reader is exact. Choosing frames and cropping them is not done here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import av
@@ -17,8 +17,9 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 from torch.utils.dlpack import from_dlpack
 
-# decord reads it when it meets the end of a damaged file, where its default is to try (almost) for ever.
-os.environ.setdefault("DECORD_EOF_RETRY_MAX", "64")
+# How often decord polls its own thread for the last frames: on a busy machine a small number fails on good files, and
+# which ones would change from run to run. Files on which it waits for ever meet the deadline of the caller.
+os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1000000")
 
 import decord  # noqa: E402
 
@@ -64,11 +65,24 @@ def decode(path: str, frames: npt.NDArray[np.int64], reader: Reader) -> FramesTH
     return _READERS[reader](path, frames)
 
 
-def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
+def decord_length(path: str) -> int:
+    """How many frames decord believes a video to have.
+
+    Raises:
+        DecodeError: decord cannot open it.
+    """
+    return len(_open_decord(path))
+
+
+def _open_decord(path: str) -> decord.VideoReader:
     try:
-        video = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
+        return decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
     except (decord.DECORDError, RuntimeError, OSError) as error:
         raise DecodeError("open", path, _first_line(error)) from None
+
+
+def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
+    video = _open_decord(path)
     try:
         if frames[-1] >= len(video):
             raise DecodeError("short", path, f"{len(video)} frames, frame {frames[-1]} asked for")
@@ -84,24 +98,34 @@ def _decode_pyav(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
     wanted = set(frames.tolist())
     reformatter = VideoReformatter()  # one for all frames: each new one builds its own conversion tables
     found: list[FramesTHWC] = []
-    seen = 0
+    number = -1
+    for number, frame in enumerate(frames_in_turn(path)):
+        if number in wanted:
+            found.append(_upright(frame, reformatter, found))
+            if len(found) == len(wanted):
+                return np.stack(found)
+    raise DecodeError("short", path, f"{number + 1} frames, frame {frames[-1]} asked for")
+
+
+def frames_in_turn(path: str) -> Iterator[av.VideoFrame]:
+    """Decode a video with libav from its first frame on: by definition the frames that it has.
+
+    Raises:
+        DecodeError: the file cannot be opened or has no video, or decoding fails at some frame.
+    """
+    count = 0
     try:
         with av.open(path) as container:
             if not container.streams.video:
                 raise DecodeError("no_video", path, "no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "NONE"
-            for number, frame in enumerate(container.decode(stream)):
-                seen = number + 1
-                if number in wanted:
-                    found.append(_upright(frame, reformatter, found))
-                if len(found) == len(wanted):
-                    break
+            for frame in container.decode(stream):
+                yield frame
+                count += 1
     except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
-        raise DecodeError("corrupt" if seen else "open", path, _first_line(error)) from None
-    if len(found) < len(wanted):
-        raise DecodeError("short", path, f"{seen} frames, frame {frames[-1]} asked for")
-    return np.stack(found)
+        where = f"after frame {count}: " if count else ""
+        raise DecodeError("corrupt" if count else "open", path, where + _first_line(error)) from None
 
 
 def _upright(frame: av.VideoFrame, reformatter: VideoReformatter, before: list[FramesTHWC]) -> FramesTHWC:
