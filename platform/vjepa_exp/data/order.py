@@ -70,7 +70,7 @@ class Place(NamedTuple):
 
     dataset: Ints
     epoch: Ints
-    index: Ints
+    row: Ints
 
 
 class Order:
@@ -97,11 +97,11 @@ class Order:
         dataset = np.searchsorted(ends, slot, side="right")
         nth = block * self.counts[dataset] + slot - (ends - self.counts)[dataset]
         epoch, offset = np.divmod(nth, self.sizes[dataset])
-        index = np.empty_like(nth)
+        row = np.empty_like(nth)
         for number, size in enumerate(self.sizes.tolist()):
             here = dataset == number
-            index[here] = permute(offset[here], size, keyed_seed(self.seed, "order", number), epoch[here])
-        return Place(dataset, epoch, index)
+            row[here] = permute(offset[here], size, keyed_seed(self.seed, "order", number), epoch[here])
+        return Place(dataset, epoch, row)
 
 
 def _shares(weights: npt.NDArray[np.float64]) -> Ints:

@@ -1,4 +1,4 @@
-"""What a file holds, and which reader decodes it exactly: one look with libav, without decoding it where that is safe."""
+"""What a file holds and which reader is exact on it: from its packets where they can be trusted, else by decoding."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.video.stream import VideoStream
 
 from vjepa_exp.data.deadline import within
 from vjepa_exp.data.readers import DecodeError, Reader, decode, decord_length, frames_in_turn
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .flv .mpg .mpeg .ts .mts .m2ts .wmv .3gp .ogv .y4m .gif".split()
-)
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .ppm .pgm .tif .tiff".split())
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 # Where decord 0.6 returned exactly the frames of a sequential decode. Elsewhere it is wrong without saying so.
 _SAFE_CONTAINERS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
@@ -112,7 +111,7 @@ def _distinct(times: list[int | None]) -> bool:
     return None not in times and len(set(times)) == len(times)
 
 
-def _closed(packets: list[av.Packet]) -> bool:
+def _closed(packets: list[av.Packet[VideoStream]]) -> bool:
     """Whether no packet that follows a key frame in the file is shown before it."""
     key: int | None = None
     for packet in packets:
@@ -124,7 +123,7 @@ def _closed(packets: list[av.Packet]) -> bool:
 
 
 def _decord_agrees(path: str, stream: _Stream, frames: int, first: npt.NDArray[np.uint8]) -> bool:
-    """Whether decord can be trusted with a file: a kind that it decodes exactly, and the same length and first frame."""
+    """Whether decord is exact on a file: of a kind that it decodes exactly, and of the same length and first frame."""
     if stream.codec not in _DECORD_CODECS or stream.pixel_format not in _DECORD_PIXELS or not stream.closed:
         return False
     try:

@@ -21,7 +21,7 @@ from torch.utils.dlpack import from_dlpack
 # which ones would change from run to run. Files on which it waits for ever meet the deadline of the caller.
 os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1000000")
 
-import decord  # noqa: E402
+import decord
 
 Reader = Literal["decord", "pyav", "image"]
 Kind = Literal["open", "no_video", "corrupt", "short", "timeout"]

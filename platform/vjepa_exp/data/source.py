@@ -121,7 +121,7 @@ class PretrainSource:
             bad: list[tuple[str, str]] = []
             for attempt in range(_ATTEMPTS):
                 manifest = self._manifests[int(place.dataset[i])]
-                entry = manifest.entry(self._row(int(place.index[i]), len(manifest), position, attempt))
+                entry = manifest.entry(self._row(int(place.row[i]), len(manifest), position, attempt))
                 error = rows.fill(i, entry, keyed_rng(self._seed, "clip", position))
                 if not error:
                     break
@@ -183,7 +183,7 @@ class EvalSource:
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the videos at the given positions; position p lies in epoch p // len."""
         rows = _Rows(positions, self._view)
-        index = positions % len(self) if self._order is None else self._order.at(positions).index
+        index = positions % len(self) if self._order is None else self._order.at(positions).row
         for i, position in enumerate(positions.tolist()):
             rows.fill(i, self._manifest.entry(int(index[i])), keyed_rng(self._seed, "clip", position))
         return rows.batch()
@@ -200,7 +200,7 @@ class _Rows:
         self._errors: list[str] = []
 
     def fill(self, i: int, entry: Entry, rng: np.random.Generator) -> str:
-        """Read the video of row `i`, in place of what was tried there before; returns the error, "" if there is none."""
+        """Read the video of row `i`, replacing what was tried before; returns the error, "" if there is none."""
         try:
             self._view.read(entry, rng, self._clips[i])
             error = ""

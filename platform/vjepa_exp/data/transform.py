@@ -1,4 +1,4 @@
-"""From decoded frames to clips of the input size: crop first, then resize, all on uint8 (method facts sections 7 and 8).
+"""From decoded frames to clips of the input size: crop, then resize, all on uint8 (method facts sections 7 and 8).
 
 Normalising to float is the trainer's work, on its device.
 """
@@ -31,7 +31,7 @@ class Box(NamedTuple):
 def random_box(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> Box:
-    """A box with an area uniform in `scale` and width / height log-uniform in `ratio`; after ten tries a centred one."""
+    """A box: area uniform in `scale`, width / height log-uniform in `ratio`; after ten tries the centred one."""
     for area_u, ratio_u, top_u, left_u in rng.random((_TRIES, 4)).tolist():
         area = height * width * (scale[0] + area_u * (scale[1] - scale[0]))
         low, high = math.log(ratio[0]), math.log(ratio[1])
@@ -52,7 +52,8 @@ def crop_flip(
 ) -> FramesTHWC:
     """One random resized crop and one flip for all frames, [T, size, size, 3]."""
     flip = rng.random() < augment.flip
-    box = random_box(*frames_THWC.shape[1:3], augment.scale, augment.ratio, rng)
+    height, width = frames_THWC.shape[1:3]
+    box = random_box(height, width, augment.scale, augment.ratio, rng)
     crop = frames_THWC[:, box.top : box.top + box.height, box.left : box.left + box.width]
     resized = resize(crop, size, size, antialias=antialias)
     return _mirror(resized) if flip else resized
