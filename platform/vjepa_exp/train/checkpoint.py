@@ -59,7 +59,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     except FileNotFoundError:
         raise UserError(f"no checkpoint in {folder}: {STATE_FILE} is missing") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or "it ends too soon"
+        raise UserError(f"checkpoint {path} cannot be read: {reason}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise UserError(f"checkpoint {path} has format {found}, this version reads {FORMAT}")

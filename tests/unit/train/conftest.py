@@ -62,6 +62,12 @@ class Clips:
         return noise.astype(np.uint8)
 
 
+@pytest.fixture
+def clips() -> type[Clips]:
+    """The maker of clips."""
+    return Clips
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

@@ -1,0 +1,33 @@
+"""What a score covers, and when it covers too little."""
+
+from __future__ import annotations
+
+import pytest
+
+from vjepa_exp.evals.coverage import Coverage, Unreadable
+from vjepa_exp.spec.errors import UserError
+
+BAD = [Unreadable("b.mp4", "zero bytes"), Unreadable("a.mp4", "truncated")]
+
+
+def test_unreadable_videos_are_sorted_and_subtracted() -> None:
+    coverage = Coverage.of(40, BAD)
+    assert coverage.covered == 38
+    assert [one.path for one in coverage.unreadable] == ["a.mp4", "b.mp4"]
+
+
+def test_the_limit_itself_is_allowed() -> None:
+    Coverage.of(40, BAD).require(0.05, "test split")
+
+
+@pytest.mark.parametrize(
+    ("coverage", "message"),
+    [
+        (Coverage.of(39, BAD), r"test split: 2 of 39 videos .* 5%\), first a\.mp4: truncated"),
+        (Coverage.of(2, BAD), "2 of 2 videos"),
+        (Coverage(0), "test split has no videos"),
+    ],
+)
+def test_too_little_is_refused_with_an_example(coverage: Coverage, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        coverage.require(0.05, "test split")

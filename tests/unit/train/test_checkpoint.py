@@ -1,0 +1,82 @@
+"""Checkpoints: whole or not at all, read without running code, refused where they do not belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.stages import PretrainRecipe
+from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, read_checkpoint, save_checkpoint
+from vjepa_exp.train.pretrain import initial_state
+
+
+@pytest.fixture
+def folder(recipe: PretrainRecipe, tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "checkpoint", initial_state(recipe), recipe, "order")
+    return tmp_path / "checkpoint"
+
+
+def test_another_recipe_is_refused_and_the_difference_named(recipe: PretrainRecipe, folder: Path) -> None:
+    optim = recipe.pretrain.optim.model_copy(update={"lr": 0.5})
+    other = recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"optim": optim})})
+    with pytest.raises(UserError, match=r"another recipe: pretrain\.optim\.lr: 0\.002 there, 0\.5 here"):
+        load_checkpoint(folder, initial_state(other), other, "order")
+
+
+def test_another_order_of_samples_is_refused(recipe: PretrainRecipe, folder: Path) -> None:
+    with pytest.raises(UserError, match="another order of samples"):
+        load_checkpoint(folder, initial_state(recipe), recipe, "other order")
+
+
+def test_missing_and_unexpected_keys_are_named(recipe: PretrainRecipe, folder: Path) -> None:
+    content = torch.load(folder / STATE_FILE, weights_only=True)
+    content["state"]["encoder"]["norm.gain"] = content["state"]["encoder"].pop("norm.weight")
+    torch.save(content, folder / STATE_FILE)
+    with pytest.raises(UserError, match=r"norm\.weight.*norm\.gain"):
+        load_checkpoint(folder, initial_state(recipe), recipe, "order")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.999])
+def test_a_damaged_file_is_one_clear_line(folder: Path, keep: float) -> None:
+    content = (folder / STATE_FILE).read_bytes()
+    (folder / STATE_FILE).write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    with pytest.raises(UserError, match="cannot be read") as error:
+        read_checkpoint(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint in .*state\.pt is missing"):
+        read_checkpoint(tmp_path)
+
+
+class _Touch:
+    """Pickles into a call that makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    witness = tmp_path / "was run"
+    torch.save({"format": 1, "state": _Touch(witness)}, tmp_path / STATE_FILE)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_checkpoint(tmp_path)
+    assert not witness.exists()
+
+
+def test_a_full_disk_stops_with_one_line_and_keeps_the_old_checkpoint(recipe: PretrainRecipe, folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    before = (folder / STATE_FILE).read_bytes()
+    (folder / f"{STATE_FILE}.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        save_checkpoint(folder, initial_state(recipe), recipe, "order")
+    assert (folder / STATE_FILE).read_bytes() == before

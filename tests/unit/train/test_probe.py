@@ -1,0 +1,146 @@
+"""Probes: that they learn, count honestly, and do not depend on how their clips arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vjepa_exp.spec.data import CropFlip
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.evaluate import LinearProbe, ProbeOptimSpec
+from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.train.batch import Batch
+from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.loop import StepInfo
+from vjepa_exp.train.probe import ProbeResult, train_probe
+from vjepa_exp.train.probe_data import Split, num_train_positions
+from vjepa_exp.train.probe_step import ProbeState, probe_schedule
+from vjepa_exp.train.world import World
+
+NUM_TRAIN, NUM_TEST = 40, 21
+
+
+def with_probe(recipe: ProbeRecipe, **changes: Any) -> ProbeRecipe:
+    return recipe.model_copy(update={"probe": recipe.probe.model_copy(update=changes)})
+
+
+def run(
+    recipe: ProbeRecipe,
+    clips: Any,
+    *,
+    size: int = 8,
+    bad_train: tuple[int, ...] = (),
+    bad_test: tuple[int, ...] = (),
+    test: Iterator[Batch] | None = None,
+    hooks: Any = (),
+) -> ProbeResult:
+    """Train on 40 videos of four classes and test on 21 others, in batches of `size`."""
+    spec = recipe.probe
+    positions = num_train_positions(spec, recipe.model, NUM_TRAIN)
+    train = clips(1, num_videos=NUM_TRAIN, bad=bad_train, views=spec.clips).batches(0, positions, size)
+    test = test or clips(2, bad=bad_test, views=spec.clips * spec.views).batches(0, NUM_TEST, size)
+    encoder = frozen_encoder(recipe, None)
+    return train_probe(recipe, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4, hooks=hooks)
+
+
+def test_learns_separable_classes_and_says_so_after_each_epoch(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    infos: list[StepInfo[ProbeState]] = []
+    result = run(probe_recipe, clips, hooks=[infos.append])
+    assert result.metrics["top1"] > 90
+    assert result.metrics["n"] == NUM_TEST
+    assert [point["epoch"] for point in result.curve] == list(range(1, 9))
+    assert [i.step for i in infos if i.evaluation] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert infos[-1].evaluation["top1"] == result.metrics["top1"]
+    assert result.curve[0]["test_loss"] > result.curve[-1]["test_loss"]
+
+
+def test_linear_probe_learns_too(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    settings = probe_recipe.probe.model_dump(exclude={"kind", "depth", "optim"})
+    optim = ProbeOptimSpec(batch_size=8, epochs=8, lr=3e-2)
+    linear = LinearProbe.model_validate({**settings, "kind": "linear_probe", "optim": optim})
+    assert run(probe_recipe.model_copy(update={"probe": linear}), clips).metrics["top1"] > 90
+
+
+def test_unreadable_videos_are_counted_and_never_replaced(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    result = run(probe_recipe, clips, bad_train=(3, 4), bad_test=(0, 20))
+    assert result.metrics["n"] == result.coverage.covered == NUM_TEST - 2
+    assert result.coverage.total == NUM_TEST
+    assert [(one.path, one.reason) for one in result.coverage.unreadable] == [
+        ("0.mp4", "truncated"),
+        ("20.mp4", "truncated"),
+    ]
+    assert result.train_coverage.covered == NUM_TRAIN - 2
+
+
+def test_kept_features_make_the_result_independent_of_how_clips_are_cut(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    whole, in_fives = run(probe_recipe, clips, size=40), run(probe_recipe, clips, size=5)
+    assert whole.metrics == pytest.approx(in_fives.metrics, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [(), (2, 9)])
+def test_augmented_clips_are_encoded_as_they_come(probe_recipe: ProbeRecipe, clips: Any, bad: tuple[int, ...]) -> None:
+    recipe = with_probe(probe_recipe, augment=CropFlip())
+    assert num_train_positions(recipe.probe, recipe.model, NUM_TRAIN) == 8 * NUM_TRAIN
+    result = run(recipe, clips, bad_train=bad)
+    assert result.metrics["top1"] > 90
+    assert [one.path for one in result.train_coverage.unreadable] == [f"{video}.mp4" for video in bad]
+
+
+def test_segments_and_views_of_a_video_are_one_prediction(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    result = run(with_probe(probe_recipe, clips=2, views=3), clips)
+    assert result.metrics["n"] == NUM_TEST
+    assert result.metrics["top1"] > 90
+
+
+@pytest.mark.parametrize("positions", [range(20), [*range(20), 19]], ids=["missing", "repeated"])
+def test_a_test_that_is_not_every_video_once_is_an_error(probe_recipe: ProbeRecipe, clips: Any, positions: Any) -> None:
+    batches = (clips(2).load([position]) for position in positions)
+    with pytest.raises(RuntimeError, match="of 21"):
+        run(probe_recipe, clips, test=batches)
+
+
+def test_nothing_readable_is_one_clear_line(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    with pytest.raises(UserError, match="no training video of toy"):
+        run(probe_recipe, clips, bad_train=tuple(range(NUM_TRAIN)))
+    with pytest.raises(UserError, match="no test video"):
+        run(probe_recipe, clips, bad_test=tuple(range(NUM_TEST)))
+
+
+def test_fewer_videos_than_a_batch_still_train(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    recipe = with_probe(probe_recipe, optim=ProbeOptimSpec(batch_size=64, epochs=40, lr=3e-3))
+    assert run(recipe, clips).metrics["top1"] > 90
+
+
+def test_bf16_probe_agrees_with_fp32(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    exact, rounded = run(probe_recipe, clips), run(with_probe(probe_recipe, precision="bf16"), clips)
+    assert rounded.metrics["test_loss"] == pytest.approx(exact.metrics["test_loss"], rel=0.1)
+
+
+def test_schedule_is_a_cosine_that_ends_at_the_last_step() -> None:
+    optim = ProbeOptimSpec(epochs=4, lr=1e-3, weight_decay=0.01)
+    assert probe_schedule(optim, 20, 10) == pytest.approx((5e-4, (0.01 + 1e-6) / 2))
+    assert probe_schedule(optim, 40, 10) == pytest.approx((0.0, 1e-6))
+    warm = optim.model_copy(update={"warmup_epochs": 1})
+    rates = [probe_schedule(warm, step, 10)[0] for step in (5, 10, 25, 40)]
+    assert rates == pytest.approx([5e-4, 1e-3, 5e-4, 0.0])
+
+
+def test_features_are_read_only_frames_left_untouched(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    batch = dict(clips(2).load(range(NUM_TEST)))
+    for column in batch.values():
+        column.flags.writeable = False
+    before = batch["clips"].copy()
+    run(probe_recipe, clips, test=iter([batch]))
+    assert np.array_equal(batch["clips"], before)
+
+
+def test_the_encoder_is_not_trained(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    encoder = frozen_encoder(probe_recipe, None)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    train, test = clips(1).batches(0, NUM_TRAIN, 8), clips(2).batches(0, NUM_TEST, 8)
+    train_probe(probe_recipe, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())

@@ -1,0 +1,42 @@
+"""One of several gloo workers, started by test_world: pretrains and probes on the batches it finds in a folder."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
+from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.hooks import log_metrics
+from vjepa_exp.train.pretrain import pretrain
+from vjepa_exp.train.probe import train_probe
+from vjepa_exp.train.probe_data import Split
+from vjepa_exp.train.world import World
+
+
+def main(folder: Path, rank: int, size: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    world = World(rank=rank, size=size, wrap=DistributedDataParallel)
+    given = pickle.loads((folder / f"batches_{rank}.pkl").read_bytes())
+    recipe = PretrainRecipe.model_validate_json((folder / "pretrain.json").read_bytes())
+    losses: dict[int, float] = {}
+    log = log_metrics(world, lambda step, values: losses.update({step: values["loss"]}))
+    state = pretrain(recipe, world, given["pretrain"], order="order", hooks=[log])
+    result = {"losses": losses, "weights": state.model.encoder.state_dict()}
+    for kind in ("kept", "streamed"):
+        probe = ProbeRecipe.model_validate_json((folder / f"{kind}.json").read_bytes())
+        train, test = (Split(given[f"{kind}_{split}"], given["sizes"][split]) for split in ("train", "test"))
+        outcome = train_probe(probe, world, frozen_encoder(probe, None), train, test, 4)
+        result[kind] = {"metrics": outcome.metrics, "coverage": outcome.coverage, "train": outcome.train_coverage}
+    torch.save(result, folder / f"result_{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
