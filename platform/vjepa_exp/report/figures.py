@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,17 +12,23 @@ from matplotlib.figure import Figure as Canvas
 
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
-from vjepa_exp.report.curves import Curve, read_curve
 from vjepa_exp.report.mask_strips import draw_masks
 from vjepa_exp.report.page import Figure
 from vjepa_exp.report.table import Table
+from vjepa_exp.track.journal import JOURNAL, read_journal
 
 COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#448361", "#ad1a72", "#c29243", "#5a6b7b", "#e03e3e")
 """Told apart in print and by colour-blind readers; repeated after eight variants."""
 GREY = "#9aa3ad"
 
-Line = tuple[str, str, Curve]
-"""Label, colour, curve; lines with one label are repeats over seeds."""
+
+class Line(NamedTuple):
+    """One curve; lines with one label are repeats over seeds."""
+
+    label: str
+    colour: str
+    x: list[float]
+    values: list[float]
 
 
 def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) -> tuple[Figure, ...]:
@@ -46,9 +53,8 @@ def colour_of(result: StudyResult) -> Callable[[str], str]:
 def _loss_lines(result: StudyResult, store: Store) -> list[Line]:
     labels, colour = {v.name: v.label for v in result.plan.variants}, colour_of(result)
     return [
-        (labels[name], colour(name), curve)
+        _line(labels[name], colour(name), store.path(stage), "loss")
         for (name, _), stage in result.plan.pretraining.items()
-        if (curve := read_curve(store.path(stage) / "metrics.jsonl", "loss"))
     ]
 
 
@@ -56,12 +62,15 @@ def _accuracy_lines(result: StudyResult, table: Table, column: str, store: Store
     labels, colour = {row.id: row.label for row in table.rows}, colour_of(result)
     lines = []
     for cell in (cell for cell in result.plan.cells if cell.column == column):
-        curve = read_curve(store.path(cell.stage) / "metrics.jsonl", "val_top1")
-        if curve:
-            in_percent = Curve(curve.steps, tuple(100 * value for value in curve.values))
-            row = f"{cell.variant}.random_init" if cell.baseline else cell.variant
-            lines.append((labels[row], GREY if cell.baseline else colour(cell.variant), in_percent))
+        row = f"{cell.variant}.random_init" if cell.baseline else cell.variant
+        line_colour = GREY if cell.baseline else colour(cell.variant)
+        lines.append(_line(labels[row], line_colour, store.path(cell.stage), "top1", x="epoch"))
     return lines
+
+
+def _line(label: str, colour: str, folder: Path, metric: str, x: str = "step") -> Line:
+    rows = [row for row in read_journal(folder / JOURNAL) if metric in row]
+    return Line(label, colour, [row[x] for row in rows], [row[metric] for row in rows])
 
 
 def _masks(result: StudyResult, folder: Path) -> Figure | None:
@@ -73,16 +82,17 @@ def _masks(result: StudyResult, folder: Path) -> Figure | None:
 
 
 def _lines(path: Path, lines: list[Line], title: str, x: str, y: str) -> Figure | None:
+    lines = [line for line in lines if line.x]
     if not lines:
         return None
     canvas = Canvas(figsize=(7.2, 3.6), layout="constrained", dpi=160)
     axes = canvas.subplots()
     seen: set[str] = set()
-    for label, colour, curve in lines:
-        marker = "o" if len(curve.steps) < 3 else None
-        name = f"_{label}" if label in seen else label
-        axes.plot(curve.steps, curve.values, color=colour, label=name, linewidth=1.6, marker=marker)
-        seen.add(label)
+    for line in lines:
+        marker = "o" if len(line.x) < 3 else None
+        name = f"_{line.label}" if line.label in seen else line.label
+        axes.plot(line.x, line.values, color=line.colour, label=name, linewidth=1.6, marker=marker)
+        seen.add(line.label)
     _style(axes, x, y)
     _save(canvas, path)
     seeds = "One line per seed." if len(lines) > len(seen) else ""

@@ -157,7 +157,7 @@ def _score(result: StudyResult, cells: list[PlanCell]) -> Score | None:
     records = [result.records[c.stage.fingerprint] for c in cells if c.stage.fingerprint in result.records]
     failures = [result.failed[c.stage.fingerprint] for c in cells if c.stage.fingerprint in result.failed]
     return Score(
-        tuple(100 * _number(record.metrics, "top1") for record in records),
+        tuple(_number(record.metrics, "top1") for record in records),
         max((int(_number(record.coverage, "n")) for record in records), default=0),
         min((int(_number(record.coverage, "covered")) for record in records), default=0),
         tuple(failures),

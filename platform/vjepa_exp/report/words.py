@@ -44,6 +44,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def roughly(seconds: float) -> str:
+    """An estimate in its largest unit: '40 s', '37 min', '3 h', '27 days'."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48)):
+        if seconds < most * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
 def scale_note(table: Table) -> str:
     """How the published numbers and ours may be compared, in one sentence."""
     if table.published is None:

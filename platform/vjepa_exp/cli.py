@@ -1,0 +1,227 @@
+"""The command line: parse, call, print. Exit codes: 0 done, 1 a stage failed, 2 bad input.
+
+Everything heavy is imported by the command that needs it: `--help`, `validate`, `plan` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vjepa_exp.spec.errors import UserError
+
+FAILED, BAD_INPUT = 1, 2
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What a full disk or a missing permission raises: conditions of the machine, not defects of the program."""
+
+app = typer.Typer(
+    name="vjepa-exp",
+    help="The V-JEPA paper as an experiment platform: one YAML file is one table.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Demo videos and manifests of your own.", no_args_is_help=True)
+weights = typer.Typer(help="Checkpoints in the layout of the released V-JEPA models.", no_args_is_help=True)
+app.add_typer(data, name="data")
+app.add_typer(weights, name="weights")
+
+Spec = Annotated[str, typer.Argument(help="Experiment file, or the name of one that comes with vjepa-exp.")]
+Study = Annotated[str | None, typer.Argument(help="Name or spec file of a started study; the last one if left out.")]
+Profile = Annotated[str, typer.Option("--profile", "-p", help="'auto' takes the largest that fits this machine.")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Change a field; may be repeated.")]
+StoreDir = Annotated[Path, typer.Option("--store", help="Where results are kept.")]
+Datasets = Annotated[Path, typer.Option("--datasets", help="Registry of data sets.")]
+Tracking = Annotated[str | None, typer.Option("--tracking", help="MLflow server; SQLite in the store if left out.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own messages.")]
+
+STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
+
+
+@app.command()
+def run(
+    spec: Spec,
+    profile: Profile = "auto",
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    store: StoreDir = STORE,
+    datasets: Datasets = REGISTRY,
+    tracking: Tracking = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run an experiment: do what is not in the store yet, then print its table and write its report."""
+    from vjepa_exp.commands import studies, study
+
+    request = studies.Request(spec, profile, tuple(sets), str(datasets), tracking)
+    _exit(study.run(request, store, verbose))
+
+
+@app.command()
+def plan(
+    spec: Spec,
+    profile: Profile = "auto",
+    sets: Sets = [],  # noqa: B006
+    store: StoreDir = STORE,
+    datasets: Datasets = REGISTRY,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what `run` would do: stages, their state and cost, missing data sets."""
+    from vjepa_exp.commands import studies, study
+
+    study.plan(studies.Request(spec, profile, tuple(sets), str(datasets)), store, as_json)
+
+
+@app.command()
+def resume(name: Study = None, store: StoreDir = STORE, verbose: Verbose = False) -> None:
+    """Continue a study that was interrupted."""
+    from vjepa_exp.commands import study
+
+    _exit(study.resume(name, store, verbose))
+
+
+@app.command()
+def report(name: Study = None, store: StoreDir = STORE) -> None:
+    """Write the report of a study again and print its table."""
+    from vjepa_exp.commands import study
+
+    study.report(name, store)
+
+
+@app.command()
+def validate(
+    specs: Annotated[list[str] | None, typer.Argument(help="Experiments, profiles, registries; default: all.")] = None,
+) -> None:
+    """Check YAML files under every profile; print all problems with file and line."""
+    from vjepa_exp.commands import specs as command
+
+    command.validate(specs or [])
+
+
+@app.command("list")
+def list_all(store: StoreDir = STORE) -> None:
+    """List experiments, and what the store holds."""
+    from vjepa_exp.commands import overview
+
+    overview.list_all(store)
+
+
+@app.command()
+def schema(out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("docs")) -> None:
+    """Write the JSON Schemas of experiments and profiles, for editors."""
+    from vjepa_exp.commands import specs
+
+    specs.schema(out)
+
+
+@app.command()
+def ui(store: StoreDir = STORE, port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
+    """Open the MLflow server on the store's runs, for this machine only."""
+    from vjepa_exp.commands import machine
+
+    machine.ui(store, port)
+
+
+@app.command()
+def doctor(store: StoreDir = STORE) -> None:
+    """Check this machine: Python, PyTorch, Ray, decoders, GPU, disk, shared memory."""
+    from vjepa_exp.commands import machine
+
+    _exit(machine.doctor(store))
+
+
+@data.command("demo")
+def data_demo(
+    family: Annotated[Literal["demo", "tiny"], typer.Argument(help="'tiny' is for rehearsals.")] = "demo",
+    store: StoreDir = STORE,
+) -> None:
+    """Make the demo videos; `run` does it by itself when it needs them."""
+    from vjepa_exp.commands import datasets
+
+    datasets.demo(family, store)
+
+
+@data.command("index")
+def data_index(
+    source: Annotated[Path, typer.Argument(help="Folder of class folders, CSV 'path label', or CSV with a header.")],
+    out: Annotated[str, typer.Option("--out", help="Name of the data set.")],
+    val: Annotated[Path | None, typer.Option(help="A second source: its files are the val split.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that the paths of a CSV count from.")] = None,
+    datasets: Datasets = REGISTRY,
+) -> None:
+    """Make a manifest of your own videos or images and register it."""
+    from vjepa_exp.commands import datasets as command
+
+    command.index(source, out, datasets, val, root)
+
+
+@data.command("check")
+def data_check(
+    name: Annotated[str, typer.Argument(help="A registered data set, or a manifest file.")],
+    datasets: Datasets = REGISTRY,
+) -> None:
+    """Say what a manifest holds and which files are missing or cannot be decoded."""
+    from vjepa_exp.commands import datasets as command
+
+    _exit(command.check(name, datasets))
+
+
+@weights.command("import")
+def weights_import(
+    file: Annotated[Path, typer.Argument(help="Checkpoint in the released layout.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; in the store if left out.")] = None,
+    store: StoreDir = STORE,
+    num_heads: Annotated[int | None, typer.Option(help="Attention heads, where the sizes do not tell.")] = None,
+) -> None:
+    """Read a released checkpoint or probe strictly and write it as safetensors."""
+    from vjepa_exp.commands import weights as command
+
+    command.import_file(file, out or store / "weights" / file.name.partition(".")[0], num_heads)
+
+
+@weights.command("export")
+def weights_export(
+    source: Annotated[str, typer.Argument(help="Folder made by import, or a pretrain stage of the store.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    store: StoreDir = STORE,
+) -> None:
+    """Write weights in the released layout."""
+    from vjepa_exp.commands import weights as command
+
+    command.export(source, out, store)
+
+
+@weights.command("verify")
+def weights_verify(
+    file: Annotated[Path, typer.Argument(help="Checkpoint in the released layout.")],
+    golden: Annotated[Path, typer.Option("--golden", help="Folder with config.json and golden.npz.")],
+) -> None:
+    """Compare a checkpoint with golden outputs; exit 1 where they differ by more than the tolerance."""
+    from vjepa_exp.commands import weights as command
+
+    _exit(command.verify(file, golden))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; a user's mistake is one line (per problem) on the standard error, never a traceback."""
+    try:
+        app(arguments)
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}")
+
+
+def _exit(done: bool) -> None:
+    if not done:
+        raise typer.Exit(FAILED)
+
+
+def _fail(message: str) -> None:
+    for line in message.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    sys.exit(BAD_INPUT)

@@ -1,0 +1,130 @@
+"""`ui` and `doctor`: the MLflow server on a store, and what this machine has."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from rich.text import Text
+
+from vjepa_exp.commands.console import console, grid
+from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.store import Store
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.track.tracker import artifact_folder, tracking_uri
+
+LOOPBACK = "127.0.0.1"
+PORTS_TRIED = 20
+ENOUGH_DISK_GB, ENOUGH_SHARED_GB = 5, 1
+
+
+def ui(store: Path, port: int) -> None:
+    """Become the MLflow server of a store's SQLite file; listens on the loopback interface only.
+
+    Raises:
+        UserError: nothing was tracked in the store, or no port is free.
+    """
+    database = store / "mlflow.db"
+    if not database.is_file():
+        raise UserError(f"the store {store} has no MLflow runs yet ({database} is missing): vjepa-exp run makes them")
+    port = _free_port(port)
+    console().print(f"MLflow on http://{LOOPBACK}:{port} (Ctrl-C stops it)", soft_wrap=True)
+    sys.stdout.flush()
+    here = Store(store)
+    arguments = ["--backend-store-uri", tracking_uri(here, None), "--artifacts-destination", str(artifact_folder(here))]
+    address = ["--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments, *address])
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, first + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise UserError(f"no free port from {first} to {first + PORTS_TRIED - 1}: choose another with --port")
+
+
+class Finding(NamedTuple):
+    """One line of `doctor`."""
+
+    what: str
+    state: Literal["ok", "note", "BAD"]
+    detail: str
+
+
+def doctor(store: Path) -> bool:
+    """Print what this machine has; whether everything that a run needs is there."""
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        *(lambda name=name: _library(name) for name in ("torch", "ray", "decord", "av", "mlflow", "pyarrow")),
+        _processors,
+        _gpus,
+        lambda: _disk(store),
+        _shared_memory,
+    ]
+    findings = [check() for check in checks]
+    console().print(grid(("", "", ""), [(f.state, f.what, f.detail) for f in findings]))
+    bad = [finding.what for finding in findings if finding.state == "BAD"]
+    console().print(Text(f"missing: {', '.join(bad)}" if bad else "ready: vjepa-exp run quickstart"))
+    return not bad
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    fine = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding("Python", "ok" if fine else "BAD", version if fine else f"{version}; 3.11 to 3.13 is needed")
+
+
+def _library(name: str) -> Finding:
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, OSError) as error:  # OSError: a shared library that it needs is not there
+        return Finding(name, "BAD", f"cannot be imported: {error}")
+    return Finding(name, "ok", str(getattr(module, "__version__", "")))
+
+
+def _processors() -> Finding:
+    machine = this_machine()
+    memory = machine.memory_bytes / 2**30
+    return Finding("CPU", "ok", f"{machine.cores} cores, {memory:.0f} GB memory ({machine.cpu})")
+
+
+def _gpus() -> Finding:
+    gpus = this_machine().gpus
+    if not gpus:
+        return Finding("GPU", "note", "none: the laptop profile runs on the CPU")
+    import torch
+
+    names = ", ".join(f"{gpu.name} ({gpu.memory_gb:.0f} GB)" for gpu in gpus)
+    if not torch.cuda.is_available():
+        return Finding("GPU", "BAD", f"{names}, but this PyTorch ({torch.__version__}) cannot use it")
+    return Finding("GPU", "ok", names)
+
+
+def _disk(store: Path) -> Finding:
+    folder = next(path for path in (store.resolve(), *store.resolve().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free / 2**30
+    if not os.access(folder, os.W_OK):
+        return Finding("store", "BAD", f"{folder} cannot be written")
+    state: Literal["ok", "note"] = "ok" if free >= ENOUGH_DISK_GB else "note"
+    return Finding("store", state, f"{free:.0f} GB free in {folder}")
+
+
+def _shared_memory() -> Finding:
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return Finding("shared memory", "note", "no /dev/shm: Ray keeps objects in temporary files, slower")
+    free = shutil.disk_usage(folder).free / 2**30
+    state: Literal["ok", "note"] = "ok" if free >= ENOUGH_SHARED_GB else "note"
+    return Finding("shared memory", state, f"{free:.1f} GB free in {folder}")

@@ -1,0 +1,83 @@
+"""`validate` and `schema`: YAML files, without torch or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vjepa_exp.commands.console import console
+from vjepa_exp.graph.variants import expand
+from vjepa_exp.report.published import experiments_folder
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.document import read_yaml
+from vjepa_exp.spec.errors import Problem, SpecError, UserError
+from vjepa_exp.spec.experiment import Profile
+from vjepa_exp.spec.load import read_experiment, resolve
+from vjepa_exp.spec.problems import validate as validate_document
+from vjepa_exp.spec.schema import write_schemas
+
+
+def experiment_files(folder: Path) -> list[Path]:
+    """The experiments of a folder (profiles and published numbers lie in folders below it)."""
+    return sorted(folder.glob("*.yaml"))
+
+
+def find_experiment(spec: str) -> Path:
+    """The file that a user means: a path, or an experiment that travels with the package.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return path
+    inside = spec.removeprefix("experiments/")
+    packaged = experiments_folder() / (inside if inside.endswith(".yaml") else f"{inside}.yaml")
+    if packaged.is_file():
+        return packaged
+    known = ", ".join(file.stem for file in experiment_files(experiments_folder()))
+    raise UserError(f"{spec}: no such file. Experiments that come with vjepa-exp: {known}")
+
+
+def validate(specs: Sequence[str]) -> None:
+    """Check experiments (every profile, every variant), profiles and registries; all of the project's if none is named.
+
+    Raises:
+        SpecError: with the problems of all files.
+    """
+    problems = list[Problem]()
+    for file in [find_experiment(spec) for spec in specs] or experiment_files(experiments_folder()):
+        try:
+            what = _check(file)
+        except SpecError as error:
+            problems += error.problems
+        else:
+            console().print(f"OK {file} ({what})", soft_wrap=True)
+    if problems:
+        raise SpecError(problems)
+
+
+def _check(file: Path) -> str:
+    """What a valid file is."""
+    document = read_yaml(file)
+    if set(document.data) == {"datasets"}:
+        return f"{len(Registry(file).entries)} data sets"
+    if "recipe" not in document.data and "description" in document.data:
+        validate_document(Profile, document)
+        return "profile"
+    experiment = read_experiment(file)
+    problems = list[Problem]()
+    for profile in experiment.profile_names:
+        try:
+            expand(resolve(experiment, profile))
+        except SpecError as error:
+            problems += (problem for problem in error.problems if problem not in problems)
+    if problems:
+        raise SpecError(problems)
+    return f"profiles: {', '.join(experiment.profile_names)}"
+
+
+def schema(folder: Path) -> None:
+    """Write the JSON Schemas of experiments and profiles."""
+    for path in write_schemas(folder):
+        console().print(str(path), soft_wrap=True)

@@ -1,0 +1,195 @@
+"""`run`, `plan`, `resume` and `report`: from a request to a plan, its stages and its table."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from vjepa_exp.commands.console import console
+from vjepa_exp.commands.plans import plan_costs, plan_json, print_plan, time_estimate
+from vjepa_exp.commands.scores import print_scores
+from vjepa_exp.commands.specs import find_experiment
+from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
+from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.profile import choose_profile
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Store
+from vjepa_exp.report.table import build_table
+from vjepa_exp.runtime.runner import run as run_plan
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
+
+DEFAULT_STORE = Path("runs")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A request that was read, resolved and planned."""
+
+    request: Request
+    file: ExperimentFile
+    plan: Plan
+    why_profile: str
+    registry: Registry
+    store: Store
+
+    @property
+    def resolved(self) -> ResolvedExperiment:
+        """The experiment under the chosen profile."""
+        return self.plan.experiment
+
+    @property
+    def folder(self) -> Path:
+        """Where the report goes."""
+        name = self.resolved.experiment.name
+        suffix = f"-{self.resolved.profile_name}" if self.file.profiles else ""
+        return self.store.root / REPORTS / f"{name}{suffix}"
+
+
+def prepare(request: Request, store: Path) -> Study:
+    """Read, resolve and plan; `auto` becomes the profile that fits this machine.
+
+    Raises:
+        SpecError: with every problem of the files and options.
+        UserError: there is no such file or profile, or a manifest cannot be read.
+    """
+    path = find_experiment(request.spec)
+    file = read_experiment(path)
+    registry = Registry(Path(request.datasets))
+    profile, why = request.profile, "named by --profile"
+    if not file.profiles and profile == "auto":
+        profile, why = PAPER, "the only one"
+    elif profile == "auto":
+        choice = choose_profile(file, registry, this_machine())
+        profile, why = choice.name, choice.reason
+    sets = [*request.sets, *([f"execution.tracking_uri={request.tracking}"] if request.tracking else [])]
+    plan = build_plan(resolve(file, profile, sets), registry)
+    absolute = replace(
+        request, spec=str(path.resolve()), profile=profile, datasets=str(Path(request.datasets).resolve())
+    )
+    return Study(absolute, file, plan, why, registry, Store(store))
+
+
+def run(request: Request, store: Path, verbose: bool = False) -> bool:
+    """Do what is missing, write the report, print the table.
+
+    Returns:
+        Whether every stage is done.
+
+    Raises:
+        UserError: the input is wrong, data sets are missing, or the store cannot be used.
+    """
+    study = prepare(request, store)
+    out = console()
+    _introduce(study, out)
+    _require_datasets(study)
+    before = stored_result(study.plan, study.store)
+    _announce(study, before, out)
+    save_request(study.folder, study.request)
+    try:
+        result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose)
+    except KeyboardInterrupt:
+        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{_store_option(store)}", soft_wrap=True)
+        return False
+    _finish(study, result, out)
+    return result.complete
+
+
+def resume(name: str | None, store: Path, verbose: bool = False) -> bool:
+    """Run a study of the store again: what is done stays, what was interrupted continues.
+
+    Raises:
+        UserError: as `run`, or there is no such study.
+    """
+    return run(find_study(store, name).request, store, verbose)
+
+
+def report(name: str | None, store: Path) -> None:
+    """Write the report of a study again, from what is in the store.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    study = prepare(find_study(store, name).request, store)
+    _finish(study, stored_result(study.plan, study.store), console())
+
+
+def plan(request: Request, store: Path, as_json: bool) -> None:
+    """Print what `run` would do."""
+    study = prepare(request, store)
+    out = console()
+    result = stored_result(study.plan, study.store)
+    costs = plan_costs(study.plan, study.registry)
+    if as_json:
+        out.print(plan_json(study.plan, costs, result, study.why_profile), soft_wrap=True)
+        return
+    _introduce(study, out)
+    print_plan(study.plan, costs, result, out)
+    for name in study.plan.missing_datasets:
+        out.print(f"missing: {study.registry.missing(name)}", soft_wrap=True)
+
+
+def stored_result(plan: Plan, store: Store) -> StudyResult:
+    """What the store already holds of a plan."""
+    found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
+    records = {fingerprint: record for fingerprint, record in found.items() if record is not None}
+    return StudyResult(plan, records, reused=frozenset(records))
+
+
+def _introduce(study: Study, out: Console) -> None:
+    experiment, profile = study.resolved.experiment, study.resolved.profile
+    out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
+    if not study.file.profiles:
+        return
+    out.print(f"profile {study.resolved.profile_name}: {study.why_profile}", soft_wrap=True)
+    if profile is None and experiment.paper:
+        out.print("  the recipe as published")
+    elif profile and profile.differs:
+        out.print(f"  differs from the paper: {profile.differs}", soft_wrap=True)
+    if study.resolved.substituted:
+        stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in study.resolved.substituted.items())
+        out.print(f"  data sets standing in: {stand_ins}", soft_wrap=True)
+    others = [name for name in study.file.profile_names if name != study.resolved.profile_name]
+    out.print(f"  another profile: {' or '.join(f'--profile {name}' for name in others)}", soft_wrap=True)
+
+
+def _require_datasets(study: Study) -> None:
+    missing = [study.registry.missing(name) for name in study.plan.missing_datasets]
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def _announce(study: Study, before: StudyResult, out: Console) -> None:
+    plan = study.plan
+    if before.complete:
+        out.print(f"nothing to do: {len(plan.stages)} stages are in the store")
+        return
+    to_do = [stage for stage in plan.stages if stage.fingerprint not in before.records]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(stage.kind for stage in to_do).items())
+    in_store = f", {len(before.records)} are in the store" if before.records else ""
+    time = time_estimate(plan, plan_costs(plan, study.registry), before)
+    out.print(f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}", soft_wrap=True)
+
+
+def _finish(study: Study, result: StudyResult, out: Console) -> None:
+    from vjepa_exp.report.write import write_report  # matplotlib and torch take seconds to import
+
+    files = write_report(result, study.store, study.folder, shlex.join(study.request.command()))
+    out.print()
+    print_scores(build_table(result), out)
+    out.print()
+    for stage in result.plan.stages:
+        if stage.fingerprint in result.failed:
+            out.print(f"failed: {stage.id}: {result.failed[stage.fingerprint]}", soft_wrap=True)
+    out.print(f"report: {files[1]} (also {files[0].name}, {len(files) - 2} pictures)", soft_wrap=True)
+    out.print(f"runs: vjepa-exp ui{_store_option(study.store.root)}", soft_wrap=True)
+
+
+def _store_option(store: Path) -> str:
+    return "" if store == DEFAULT_STORE else f" --store {shlex.quote(str(store))}"
