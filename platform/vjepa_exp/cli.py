@@ -138,9 +138,9 @@ def data_demo(
     store: StoreDir = STORE,
 ) -> None:
     """Make the demo videos; `run` does it by itself when it needs them."""
-    from vjepa_exp.commands import datasets
+    from vjepa_exp.commands import demo
 
-    datasets.demo(family, store)
+    demo.demo(family, store)
 
 
 @data.command("index")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -27,3 +29,11 @@ def grid(header: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[i
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the standard error; call the function with (done, total)."""
+    with Progress(console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

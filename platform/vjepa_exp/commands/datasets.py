@@ -1,52 +1,23 @@
-"""`data demo | index | check`: the demo videos, and manifests of the user's own videos and images."""
+"""`data index` and `data check`: manifests of the user's own videos and images."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.progress import Progress
+from pydantic import TypeAdapter, ValidationError
 
-from vjepa_exp.commands.console import console, grid
+from vjepa_exp.commands.console import console, grid, progress
 from vjepa_exp.data.index import index as make_manifest
 from vjepa_exp.data.manifest import SPLITS, Manifest, read_manifest, write_manifest
-from vjepa_exp.graph.demo import FAMILIES
 from vjepa_exp.graph.machine import this_machine
-from vjepa_exp.graph.stage import Stage
-from vjepa_exp.graph.store import Store
-from vjepa_exp.runtime.demo_data import make_demo_data
-from vjepa_exp.spec.datasets import DatasetEntry, Family, Registry
+from vjepa_exp.spec.base import Name
+from vjepa_exp.spec.datasets import DEMO_SETS, DatasetEntry, Registry
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.stages import DataRecipe
 
 MANIFESTS = "manifests"
 LISTED = 20
 """Unreadable files that are printed; the manifest holds them all."""
-
-
-def demo(family: Family, store_root: Path) -> None:
-    """Make a family of demo data in the store, where `run` finds it.
-
-    Raises:
-        UserError: the store is in use or cannot be written.
-    """
-    stage, store = demo_stage(family), Store(store_root)
-    out = console()
-    if store.record(stage) is None:
-        with store.lock(), _progress("demo clips") as show:
-            begun = time.monotonic()
-            made = make_demo_data(stage, store.begin(stage), this_machine().cores, show)
-            store.commit(stage, made.metrics, made.files, {"seconds": round(time.monotonic() - begun, 1)})
-    for name in sorted(store.path(stage).glob("*.parquet")):
-        out.print(f"{name.stem}: {name}", soft_wrap=True)
-
-
-def demo_stage(family: Family) -> Stage:
-    """The stage that makes a family; the same one that a plan asks for."""
-    return Stage("data", family, DataRecipe(family=family, digest=FAMILIES[family].digest))
 
 
 def index(source: Path, name: str, registry_file: Path, val: Path | None, root: Path | None) -> None:
@@ -56,7 +27,8 @@ def index(source: Path, name: str, registry_file: Path, val: Path | None, root: 
         UserError: the source lists no file, no file can be read, or the name belongs to a demo set.
     """
     registry = Registry(registry_file)
-    with _progress("looking into files") as show:
+    _check_name(name)
+    with progress("looking into files") as show:
         manifest = make_manifest(source, val=val, root=root, processes=this_machine().cores, progress=show)
     if not len(manifest.decodable()):
         first, reason = manifest.unreadable()[0]
@@ -70,6 +42,16 @@ def index(source: Path, name: str, registry_file: Path, val: Path | None, root: 
     out = console()
     out.print(f"written: {path}, registered as '{name}' in {registry_file}", soft_wrap=True)
     out.print(f"use it: vjepa-exp run SPEC --set 'recipe.pretrain.data.mixture=[{{dataset: {name}}}]'", soft_wrap=True)
+
+
+def _check_name(name: str) -> None:
+    """Before files are looked into, which may take hours."""
+    if name in DEMO_SETS:
+        raise UserError(f"'{name}' is the name of a demo set; choose another")
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise UserError(f"--out {name}: a name may hold only letters, digits, '_', '.' and '-'") from None
 
 
 def check(name: str, registry_file: Path) -> bool:
@@ -97,13 +79,6 @@ def check(name: str, registry_file: Path) -> bool:
         console().print(f"changed or gone: {path}", soft_wrap=True)
     console().print(f"{len(manifest) - len(changed)} of {len(manifest)} files are as they were indexed")
     return not changed
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _unchanged(path: Path, size: int) -> bool:
