@@ -11,7 +11,7 @@ import numpy.typing as npt
 from av.video.stream import VideoStream
 
 from vjepa_exp.data.deadline import within
-from vjepa_exp.data.readers import DecodeError, Reader, decode, decord_length, frames_in_turn
+from vjepa_exp.data.readers import DecodeError, Reader, decode, decord_length, first_line, frames_in_turn
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".mpg", ".mpeg", ".ts", ".wmv"})
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -104,7 +104,7 @@ def _stream(path: str) -> _Stream:
                 closed=_closed(packets),
             )
     except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
-        raise DecodeError("open", path, getattr(error, "strerror", None) or str(error)) from None
+        raise DecodeError("open", path, first_line(error)) from None
 
 
 def _distinct(times: list[int | None]) -> bool:

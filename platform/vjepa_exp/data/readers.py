@@ -78,7 +78,7 @@ def _open_decord(path: str) -> decord.VideoReader:
     try:
         return decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, fault_tol=1)
     except (decord.DECORDError, RuntimeError, OSError) as error:
-        raise DecodeError("open", path, _first_line(error)) from None
+        raise DecodeError("open", path, first_line(error)) from None
 
 
 def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
@@ -88,7 +88,7 @@ def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
             raise DecodeError("short", path, f"{len(video)} frames, frame {frames[-1]} asked for")
         batch = video.get_batch(frames.tolist())
     except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, IndexError) as error:
-        raise DecodeError("corrupt", path, _first_line(error)) from None
+        raise DecodeError("corrupt", path, first_line(error)) from None
     finally:
         del video  # a living reader goes on decoding to the end of the file
     return from_dlpack(batch.to_dlpack()).numpy()  # asnumpy() would copy
@@ -125,7 +125,7 @@ def frames_in_turn(path: str) -> Iterator[av.VideoFrame]:
                 count += 1
     except (av.FFmpegError, OSError, MemoryError, ValueError) as error:
         where = f"after frame {count}: " if count else ""
-        raise DecodeError("corrupt" if count else "open", path, where + _first_line(error)) from None
+        raise DecodeError("corrupt" if count else "open", path, where + first_line(error)) from None
 
 
 def _upright(frame: av.VideoFrame, reformatter: VideoReformatter, before: list[FramesTHWC]) -> FramesTHWC:
@@ -145,7 +145,7 @@ def _decode_image(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))[None]
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
-        raise DecodeError("open", path, _first_line(error)) from None
+        raise DecodeError("open", path, first_line(error)) from None
 
 
 _READERS: dict[Reader, Callable[[str, npt.NDArray[np.int64]], FramesTHWC]] = {
@@ -155,8 +155,7 @@ _READERS: dict[Reader, Callable[[str, npt.NDArray[np.int64]], FramesTHWC]] = {
 }
 
 
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = str(error).strip().splitlines()
+def first_line(error: Exception) -> str:
+    """The cause in one line: libav and the operating system keep it apart from the path, decord does not."""
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vjepa_exp.data.source as source_module
+from vjepa_exp.data.index import index
+from vjepa_exp.data.manifest import Manifest
+from vjepa_exp.data.source import EvalSource, PretrainSource
+from vjepa_exp.spec.data import Augment, ClipSpec, CropFlip, DataSpec, MixtureEntry, NoAugment
+from vjepa_exp.spec.errors import UserError
+
+CLIP = ClipSpec(num_frames=4, frame_step=2, resolution=16)
+
+
+@pytest.fixture(scope="module")
+def manifest(video_folder: Path) -> Manifest:
+    return index(video_folder)
+
+
+def pretrain(manifest: Manifest, seed: int = 1, augment: Augment | None = None) -> PretrainSource:
+    data = DataSpec(mixture=(MixtureEntry(dataset="a"),), clip=CLIP, augment=augment or CropFlip())
+    return PretrainSource([(manifest, None)], data, seed)
+
+
+def evaluation(manifest: Manifest, **changes: object) -> EvalSource:
+    settings = {"clip": CLIP, "clips": 1, "views": 1, "augment": NoAugment(), "seed": 1, "shuffle": False, **changes}
+    return EvalSource(manifest, "val", **settings)  # type: ignore[arg-type]
+
+
+def test_a_pretraining_batch_has_its_columns(manifest: Manifest) -> None:
+    batch = pretrain(manifest).load(np.arange(5, 9))
+    assert batch["position"].tolist() == [5, 6, 7, 8]
+    assert batch["clips"].shape == (4, 1, 4, 16, 16, 3)
+    assert batch["clips"].dtype == np.uint8
+    assert batch["label"].dtype == batch["position"].dtype == np.int64
+    assert {batch[name].dtype.kind for name in ("path", "error", "skipped")} == {"U"}
+    assert batch["error"].tolist() == batch["skipped"].tolist() == [""] * 4
+    assert (batch["clips"].reshape(4, -1).max(axis=1) > 0).all()
+
+
+def test_a_position_holds_the_same_clip_in_any_company_and_process(manifest: Manifest) -> None:
+    together = pretrain(manifest).load(np.arange(24))
+    copy = pickle.loads(pickle.dumps(pretrain(manifest)))
+    for position in (23, 0, 11):
+        alone = copy.load(np.array([position]))
+        assert (alone["clips"][0] == together["clips"][position]).all()
+        assert alone["path"][0] == together["path"][position]
+
+
+def test_seeds_change_order_and_augmentation(manifest: Manifest) -> None:
+    one, other = pretrain(manifest, seed=1), pretrain(manifest, seed=2)
+    positions = np.arange(24)
+    assert one.load(positions)["path"].tolist() != other.load(positions)["path"].tolist()
+    assert one.fingerprint != other.fingerprint
+    epochs = one.load(np.arange(18))  # 6 readable files: each comes thrice, cut in another way each time
+    for path in set(epochs["path"].tolist()):
+        clips = epochs["clips"][epochs["path"] == path]
+        assert len(clips) == 3
+        assert len({clip.tobytes() for clip in clips}) == 3
+
+
+def test_pretraining_leaves_out_files_known_to_be_bad_and_names_them(manifest: Manifest) -> None:
+    source = pretrain(manifest)
+    assert [path for path, _ in source.unreadable] == ["train/up/broken.mp4"]
+    paths = source.load(np.arange(12))["path"].tolist()
+    assert all("/train/" in path and "broken" not in path for path in paths)
+    assert len(set(paths)) == 6
+
+
+def broken_later(video_folder: Path, tmp_path: Path, bad: Callable[[Path], bool]) -> Manifest:
+    """The manifest of files of which some were damaged after they were indexed."""
+    files = sorted(video_folder.rglob("[0-9].mp4"))
+    for file in files:
+        copy = tmp_path / file.relative_to(video_folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    manifest = index(tmp_path)
+    for file in files:
+        if bad(file):
+            (tmp_path / file.relative_to(video_folder)).write_bytes(b"damaged")
+    return manifest
+
+
+def test_pretraining_replaces_a_bad_file_always_by_the_same_and_says_so(video_folder: Path, tmp_path: Path) -> None:
+    manifest = broken_later(video_folder, tmp_path, lambda file: file.name == "0.mp4")
+    batch = pretrain(manifest).load(np.arange(12))
+    assert batch["error"].tolist() == [""] * 12
+    assert not any(path.endswith("0.mp4") for path in batch["path"].tolist())
+    skipped = [json.loads(text) for text in batch["skipped"].tolist() if text]
+    assert {Path(path).name for bad in skipped for path, _ in bad} == {"0.mp4"}
+    assert all(reason.startswith("open") for bad in skipped for _, reason in bad)
+    again = pretrain(manifest).load(np.array([7]))
+    assert (again["clips"][0] == batch["clips"][7]).all()
+    assert again["skipped"][0] == batch["skipped"][7]
+
+
+def test_pretraining_gives_up_on_a_position_where_nothing_can_be_read(video_folder: Path, tmp_path: Path) -> None:
+    batch = pretrain(broken_later(video_folder, tmp_path, lambda _: True)).load(np.arange(2))
+    assert all(error.startswith("open") for error in batch["error"].tolist())
+    assert not batch["clips"].any()
+
+
+def test_evaluation_covers_every_file_once_and_replaces_none(manifest: Manifest) -> None:
+    source = evaluation(manifest)
+    assert len(source) == 5
+    batch = source.load(np.arange(5))
+    names = [Path(path).name for path in batch["path"].tolist()]
+    assert sorted(names) == ["0.mp4", "0.mp4", "1.mp4", "1.mp4", "broken.mp4"]
+    bad = names.index("broken.mp4")
+    assert "Invalid data" in batch["error"][bad]
+    assert not batch["clips"][bad].any()
+    assert [i for i, error in enumerate(batch["error"].tolist()) if not error] == [i for i in range(5) if i != bad]
+    assert batch["label"].tolist() == manifest.subset("val").column("label").tolist()
+    assert (source.load(np.arange(5, 10))["clips"] == batch["clips"]).all()  # nothing random in the test
+
+
+def test_shuffled_epochs_hold_every_file_in_another_order(manifest: Manifest) -> None:
+    source = evaluation(manifest, shuffle=True)
+    epochs = [source.load(np.arange(5 * epoch, 5 * epoch + 5))["path"].tolist() for epoch in range(4)]
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_segments_and_views_stand_segment_by_segment(make_video, tmp_path: Path) -> None:
+    make_video(tmp_path / "val" / "a" / "v.mp4", frames=40, width=64, height=32)
+    source = evaluation(index(tmp_path), clips=3, views=2)
+    clips = source.load(np.arange(1))["clips"]
+    assert clips.shape == (1, 6, 4, 16, 16, 3)
+    segments = clips[0].reshape(3, 2, 4, 16, 16, 3)
+    right = segments[:, 1, :, :, 8:].mean(axis=(1, 2, 3, 4))
+    assert (np.diff(right) > 20).all()  # frames brighten with time
+    assert (segments[:, 0, :, :, :4] > 200).all()  # the bright edge is in the left view
+    assert (segments[:, 1, :, :, :4] < 200).all()
+
+
+def test_an_image_is_repeated_over_time(tmp_path: Path) -> None:
+    (tmp_path / "val" / "a").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "val" / "a" / "x.png")
+    clip = evaluation(index(tmp_path)).load(np.arange(1))["clips"][0, 0]
+    assert clip.shape == (4, 16, 16, 3)
+    assert (clip == clip[0]).all()
+    assert clip.std() > 5
+
+
+def test_a_decoder_that_hangs_costs_one_deadline(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, waits = threading.Event(), []
+
+    def hang(path: str, *_: object) -> None:
+        waits.append(path)
+        release.wait(60)
+
+    monkeypatch.setattr(source_module, "decode", hang)
+    monkeypatch.setattr(source_module, "_DEADLINE_S", 0.1)
+    monkeypatch.setattr(source_module, "_hung", set())
+    source = evaluation(manifest)
+    for _ in range(2):
+        errors = source.load(np.arange(5))["error"].tolist()
+        assert sum(error.startswith("timeout") for error in errors) == 4
+    assert len(waits) == 4
+    release.set()
+
+
+def test_what_decides_the_clips_is_in_the_fingerprint(manifest: Manifest, video_folder: Path) -> None:
+    base = evaluation(manifest).fingerprint
+    assert base == evaluation(index(video_folder)).fingerprint
+    changes = [{"clips": 2}, {"views": 3}, {"seed": 2}, {"shuffle": True}, {"clip": ClipSpec(resolution=32)}]
+    assert len({base, *(evaluation(manifest, **change).fingerprint for change in changes)}) == 6
+    fewer = manifest.take(np.arange(1, len(manifest)))
+    assert pretrain(manifest).fingerprint != pretrain(fewer).fingerprint
+    assert pretrain(manifest).fingerprint != pretrain(manifest, augment=NoAugment()).fingerprint
+
+
+def test_sets_that_cannot_serve_are_refused(manifest: Manifest, video_folder: Path) -> None:
+    only_train = index(video_folder / "train")
+    with pytest.raises(UserError, match="no file in its val split"):
+        evaluation(only_train)
+    with pytest.raises(UserError, match="data set 'a' has no readable file"):
+        pretrain(manifest.subset("val"))
+    unlabelled = index(video_folder / "train" / "down")
+    with pytest.raises(UserError, match="without a label"):
+        EvalSource(unlabelled, "train", clip=CLIP, clips=1, views=1, augment=NoAugment(), seed=0, shuffle=False)
+    assert len(pretrain(unlabelled).load(np.arange(2))["clips"]) == 2
+
+
+def test_a_weighted_mixture_takes_from_both_sets(manifest: Manifest) -> None:
+    data = DataSpec(mixture=(MixtureEntry(dataset="a", weight=3.0), MixtureEntry(dataset="b", weight=1.0)), clip=CLIP)
+    up = manifest.take(np.flatnonzero(manifest.column("label") == 1))
+    down = manifest.take(np.flatnonzero(manifest.column("label") == 0))
+    labels = PretrainSource([(up, 3.0), (down, 1.0)], data, seed=0).load(np.arange(80))["label"]
+    assert 0.6 < labels.mean() < 0.9
+
+
+def test_the_real_clips(shared_dir: Path) -> None:
+    videos = shared_dir / "videos"
+    manifest = index(videos / "lists/weizmann_val.csv", root=videos)
+    source = EvalSource(
+        manifest, "train", clip=ClipSpec(resolution=32), clips=2, views=3, augment=NoAugment(), seed=0, shuffle=False
+    )
+    batch = source.load(np.arange(0, 30, 6))
+    assert batch["error"].tolist() == [""] * 5
+    assert batch["clips"].shape == (5, 6, 16, 32, 32, 3)
+    assert (batch["clips"].reshape(5, 6, -1).std(axis=2) > 5).all()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from vjepa_exp.data.transform import crop_flip, random_box, resize, spatial_views
+from vjepa_exp.spec.data import CropFlip
+from vjepa_models.keyed_rng import keyed_rng
+
+
+def frames(height: int, width: int, count: int = 2) -> np.ndarray:
+    """Smooth colours, so that interpolation errors show."""
+    y, x = np.mgrid[0:height, 0:width]
+    one = np.stack([x * 255 / width, y * 255 / height, (x + y) * 255 / (height + width)], axis=-1)
+    return np.stack([np.clip(one + 3 * i, 0, 255) for i in range(count)]).astype(np.uint8)
+
+
+def test_boxes_have_the_area_and_ratio_of_the_paper() -> None:
+    boxes = [random_box(256, 340, (0.3, 1.0), (0.75, 1.35), keyed_rng(0, "test", i)) for i in range(4000)]
+    area = np.array([b.height * b.width / (256 * 340) for b in boxes])
+    ratio = np.array([b.width / b.height for b in boxes])
+    assert all(0 <= b.top <= 256 - b.height and 0 <= b.left <= 340 - b.width for b in boxes)
+    assert 0.29 < area.min() < 0.32
+    assert 0.74 < ratio.min() < 0.77
+    assert 1.32 < ratio.max() < 1.37
+    # Offsets are uniform including both ends: boxes touch each border.
+    assert any(b.top == 256 - b.height and b.height < 250 for b in boxes)
+    assert any(b.left == 0 and b.width < 330 for b in boxes)
+
+
+def test_a_shape_that_no_box_fits_gives_the_centre_within_the_ratio() -> None:
+    assert random_box(10, 100, (1.0, 1.0), (0.75, 1.35), keyed_rng(0, "test")) == (0, 43, 10, 14)
+    assert random_box(100, 10, (1.0, 1.0), (0.75, 1.35), keyed_rng(0, "test")) == (43, 0, 13, 10)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (256, 340)])
+def test_resize_is_the_float_interpolation_within_rounding(shape: tuple[int, int]) -> None:
+    clip = frames(*shape)
+    exact = F.interpolate(
+        rearrange(torch.from_numpy(clip), "t h w c -> t c h w").float(), (64, 64), mode="bilinear", align_corners=False
+    )
+    ours = resize(clip, 64, 64, antialias=False)
+    assert ours.dtype == np.uint8
+    assert np.abs(ours - rearrange(exact, "t c h w -> t h w c").numpy()).max() <= 1
+
+
+def test_crop_is_one_box_and_one_flip_for_all_frames() -> None:
+    still = np.repeat(frames(48, 64, 1), 5, axis=0)
+    for i in range(10):
+        out = crop_flip(still, CropFlip(), 32, keyed_rng(1, "test", i), antialias=False)
+        assert out.shape == (5, 32, 32, 3)
+        assert (out == out[0]).all()
+
+
+def test_flip_happens_as_often_as_asked_and_mirrors_the_same_crop() -> None:
+    clip = frames(48, 64)
+    never, always, half = (CropFlip(flip=p) for p in (0.0, 1.0, 0.5))
+    flipped = 0
+    for i in range(200):
+        a, b, c = (crop_flip(clip, f, 32, keyed_rng(2, "test", i), antialias=False) for f in (never, always, half))
+        assert (a[:, :, ::-1] == b).all()
+        flipped += bool((c == b).all())
+    assert 70 < flipped < 130
+
+
+def test_one_view_is_the_centre_of_the_resized_frame() -> None:
+    view = spatial_views(frames(240, 320), 224, 1, antialias=False)
+    assert view.shape == (1, 2, 224, 224, 3)
+    whole = resize(frames(240, 320), 256, int(320 * 256 / 240), antialias=False)
+    assert (view[0] == whole[:, 16:240, round((341 - 224) / 2) :][:, :, :224]).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(240, 320), (320, 240)])
+def test_three_views_spread_from_end_to_end_of_the_long_side(height: int, width: int) -> None:
+    views = spatial_views(frames(height, width), 48, 3, antialias=False)
+    assert views.shape == (3, 2, 48, 48, 3)
+    along = 0 if width > height else 1  # red grows with x, green with y
+    means = views[..., along].mean(axis=(1, 2, 3))
+    assert means[0] < means[1] < means[2]
+    assert abs(means[1] - (means[0] + means[2]) / 2) < 2
+
+
+def test_a_square_frame_gives_equal_views() -> None:
+    views = spatial_views(frames(64, 64), 48, 3, antialias=False)
+    assert (views[0] == views[1]).all()
+    assert (views[0] == views[2]).all()
