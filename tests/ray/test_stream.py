@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from vjepa_exp.runtime import stream as stream_module
-from vjepa_exp.runtime.stream import Rows, StreamOptions, stream
+from vjepa_exp.runtime.rows import Rows, StreamOptions
+from vjepa_exp.runtime.stream import stream
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 

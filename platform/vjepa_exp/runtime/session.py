@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,22 +12,6 @@ import ray
 from vjepa_exp.spec.errors import UserError
 
 OBJECT_STORE_BYTES = 2**30
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    # Reports are paced by this poll, and so is the end of every stage.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Ctrl-C ends the run at once: what Tune would save on the way is in the store anyway.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}
-LOCAL_SETTINGS = {
-    # A process less per stage: nobody takes this machine away with a notice.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
 
 
 @contextmanager
@@ -37,8 +19,7 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
     """Ray, running inside the `with` block.
 
     A local Ray declares the CPUs that the run asks for, not those of the machine: they only keep count, and a stage
-    that waits for a CPU that its own helpers hold would wait for ever. It listens on the loopback interface and
-    asks for a token that only this run's processes know.
+    that waits for a CPU that its own helpers hold would wait for ever. It listens on the loopback interface alone.
 
     Args:
         address: of a cluster; None starts Ray here.
@@ -52,13 +33,10 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
     if ray.is_initialized():  # whoever started it, ends it
         yield
         return
-    settings = SETTINGS if address else SETTINGS | LOCAL_SETTINGS
-    os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     if not verbose:
         _silence()
     level = logging.INFO if verbose else logging.ERROR
     if address is None:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         ray.init(
             num_cpus=cpus,
             num_gpus=gpus,

@@ -9,12 +9,13 @@ between decoding and training (as it would with `streaming_split`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
+
+from vjepa_exp.runtime.rows import Rows, StreamOptions
 
 MAX_BLOCK_BYTES = 64 * 2**20
 """Blocks of several steps spare Ray's cost per block, but a larger one than this only takes memory."""
@@ -30,57 +31,6 @@ class Source(Protocol):
 
     def load(self, positions: np.ndarray) -> Batch:
         """Columns for these positions (int64 [n]); `position` is one of them, every column has n rows."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The positions that one worker reads, batch by batch.
-
-    Attributes:
-        batch_size: rows of a batch over all workers.
-        num_batches: batches of the whole run.
-        epoch_size: rows after which a batch ends early, so that none spans two epochs; None: no epochs.
-        rank: this worker; it reads the rank-th contiguous share of each batch (as `train.world.World.rows`).
-        world: number of workers.
-    """
-
-    batch_size: int
-    num_batches: int
-    epoch_size: int | None = None
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def epochs(cls, epoch_size: int, num_epochs: int, batch_size: int, rank: int = 0, world: int = 1) -> Rows:
-        """All rows of a number of epochs; the last batch of each may be smaller."""
-        return cls(batch_size, num_epochs * -(-epoch_size // batch_size), epoch_size, rank, world)
-
-    def positions(self, batch: int) -> range:
-        """Positions of one batch (0-based)."""
-        if self.epoch_size is None:
-            start, rows = batch * self.batch_size, self.batch_size
-        else:
-            epoch, i = divmod(batch, -(-self.epoch_size // self.batch_size))
-            start = epoch * self.epoch_size + i * self.batch_size
-            rows = min(self.batch_size, self.epoch_size - i * self.batch_size)
-        small, larger = divmod(rows, self.world)
-        start += self.rank * small + min(self.rank, larger)
-        return range(start, start + small + (self.rank < larger))
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """How clips are decoded and carried; changes no value.
-
-    Attributes:
-        decode_workers: decoding processes of this worker.
-        steps_per_block: batches that travel together.
-        row_bytes: size of one row, for the size of blocks and the memory in flight.
-    """
-
-    decode_workers: int
-    steps_per_block: int
-    row_bytes: int
 
 
 class _Decode:
@@ -143,12 +93,10 @@ def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[di
         max_restarts=DECODER_RESTARTS,
         max_task_retries=DECODER_RESTARTS,
     )
-    yield from decoded.iter_batches(batch_size=None, prefetch_batches=1)
+    yield from decoded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)  # type: ignore[misc]
 
 
-def _reassemble(
-    decoded: Iterator[Batch], rows: Rows, blocks: list[dict[str, int]]
-) -> Iterator[tuple[int, Batch]]:
+def _reassemble(decoded: Iterator[Batch], rows: Rows, blocks: list[dict[str, int]]) -> Iterator[tuple[int, Batch]]:
     pieces: list[Batch] = []
     for block, columns in zip(blocks, decoded, strict=True):
         pieces.append(columns)

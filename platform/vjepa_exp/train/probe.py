@@ -105,7 +105,7 @@ def train_probe(
         if info.step == last_step or (rest == 0 and isinstance(held_out, list)):
             outcome = score_probe(probe, held_out, test.num_videos, num_classes, world, cast)
             curve.append({"step": info.step, "epoch": epoch, **outcome.scores})
-            info = replace(info, evaluation=outcome.scores)
+            info = replace(info, evaluation={"epoch": epoch, **outcome.scores})
         for hook in hooks:
             hook(info)
     return ProbeResult(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vjepa_exp.runtime.stream import Rows
+from vjepa_exp.runtime.rows import Rows
 from vjepa_exp.train.world import World
 
 

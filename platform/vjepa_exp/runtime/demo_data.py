@@ -1,0 +1,37 @@
+"""Data stages: make a family of demo data and its manifests in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vjepa_exp.data.demo import make_demo
+from vjepa_exp.data.index import index
+from vjepa_exp.data.manifest import write_manifest
+from vjepa_exp.graph.demo import FAMILIES
+from vjepa_exp.graph.stage import Stage
+from vjepa_exp.runtime.job import Outcome, manifest_name
+from vjepa_exp.spec.datasets import DEMO_SETS
+from vjepa_exp.spec.stages import DataRecipe
+
+CONTENT = "files"
+
+
+def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callable[[int, int], None]) -> Outcome:
+    """Make the clips and stills of a demo family below `folder`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    recipe = stage.recipe
+    assert isinstance(recipe, DataRecipe)
+    root = folder / CONTENT
+    make_demo(root, FAMILIES[recipe.family], processes, progress)
+    datasets = [name for name, (family, _) in DEMO_SETS.items() if family == recipe.family]
+    counts = {}
+    for dataset in datasets:
+        task = dataset.removeprefix(f"{recipe.family}_")
+        manifest = index(root / f"demo_{task}.csv", processes=processes)
+        write_manifest(manifest, folder / manifest_name(dataset))
+        counts[dataset] = len(manifest)
+    return Outcome(metrics=counts, coverage={}, files=[manifest_name(dataset) for dataset in datasets])

@@ -1,0 +1,33 @@
+"""The environment of Ray and its processes. Ray reads a part of it when it is imported: call `prepare` before that."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Reports are paced by this poll, and so is the end of every stage.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Ctrl-C ends the run at once: what Tune would save on the way is in the store anyway.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+
+
+def prepare(address: str | None) -> None:
+    """Set what the user has not set.
+
+    A Ray that is started here asks for a token that only this run's processes know; the token of a cluster is the
+    user's.
+    """
+    settings = dict(SETTINGS)
+    if address is None:
+        # A process less per stage: nobody takes this machine away with a notice.
+        settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+        settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.update({name: value for name, value in settings.items() if name not in os.environ})

@@ -1,0 +1,119 @@
+"""One stage as work for other processes: everything it needs, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vjepa_exp.graph.stage import Stage
+from vjepa_exp.runtime.rows import Rows, StreamOptions
+from vjepa_exp.runtime.slots import Slots
+from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.execution import ExecutionSpec
+
+if TYPE_CHECKING:
+    from vjepa_exp.train.world import World
+
+CHECKPOINT = "checkpoint"
+PROGRESS = "progress.json"
+FAILURE = "failure.log"
+PROGRESS_EVERY_S = 0.5
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """A stage that is to be done.
+
+    Attributes:
+        stage: what to do.
+        folder: where its files go, absolute.
+        manifests: data set -> manifest.
+        checkpoint: of the pretraining that a probe stands on, None for a random encoder.
+        execution: how to do it.
+        slots: its share of the machine.
+    """
+
+    stage: Stage
+    folder: Path
+    manifests: dict[str, Path]
+    checkpoint: Path | None
+    execution: ExecutionSpec
+    slots: Slots
+
+    def rows(self, num_positions: int, batch_size: int, world: World) -> Rows:
+        """What a worker reads when `num_positions` are read once, in batches of `batch_size` over all workers."""
+        return Rows.epochs(num_positions, 1, batch_size, world.rank, world.size)
+
+    def stream_options(self, clip: ClipSpec, clips_per_row: int) -> StreamOptions:
+        """How the rows of this stage travel."""
+        row_bytes = clips_per_row * clip.num_frames * clip.resolution**2 * 3
+        return StreamOptions(self.slots.decode_workers, self.execution.steps_per_block, row_bytes)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished stage yields for its record."""
+
+    metrics: dict[str, float]
+    coverage: dict[str, int]
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage failed, in one line, and the file that says all of it."""
+
+    reason: str
+    log: Path
+
+    def __str__(self) -> str:
+        return f"{self.reason} (log: {self.log})"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a running stage stands."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str
+    loss: float | None = None
+    per_s: float | None = None
+
+    def write(self, folder: Path) -> None:
+        """Put it where the driver looks; a reader sees the old state or the new one."""
+        aside = folder / f".{PROGRESS}.part"
+        aside.write_text(json.dumps(vars(self)), encoding="utf-8")
+        aside.replace(folder / PROGRESS)
+
+    @staticmethod
+    def read(folder: Path) -> Progress | None:
+        """What was written last, None if nothing was."""
+        try:
+            return Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+
+class Throttle:
+    """Says yes at most every `interval` seconds."""
+
+    def __init__(self, interval: float = PROGRESS_EVERY_S) -> None:
+        self._interval, self._last = interval, 0.0
+
+    def __call__(self) -> bool:
+        """Whether it is time again."""
+        now = time.monotonic()
+        if now - self._last < self._interval:
+            return False
+        self._last = now
+        return True
+
+
+def manifest_name(dataset: str) -> str:
+    """File of a demo set's manifest in the folder of its data stage."""
+    return f"{dataset}.parquet"

@@ -1,0 +1,116 @@
+"""A probe stage inside a Ray Train worker: frozen encoder, streams of both splits, training, test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import torch
+
+from vjepa_exp.data.manifest import Manifest, read_manifest
+from vjepa_exp.data.source import EvalSource
+from vjepa_exp.evals.label_fraction import labelled_rows
+from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
+from vjepa_exp.runtime.quarantine import write_quarantine
+from vjepa_exp.runtime.steps import StepReporter
+from vjepa_exp.runtime.stream import Batch, stream
+from vjepa_exp.spec.data import NoAugment
+from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.track.journal import JOURNAL
+from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.probe import ProbeResult, train_probe
+from vjepa_exp.train.probe_data import Split, num_train_positions
+from vjepa_exp.train.world import World
+
+PROBE = "probe.pt"
+BY_CLASS = "top1_by_class.json"
+
+
+def run_probe(job: StageJob, world: World) -> Outcome:
+    """Train a probe and test it.
+
+    Raises:
+        UserError: data or checkpoint do not fit, or too many videos are unreadable.
+    """
+    recipe = job.stage.recipe
+    assert isinstance(recipe, ProbeRecipe)
+    manifest = read_manifest(job.manifests[recipe.probe.dataset])
+    train, test = _train_source(recipe, manifest), _test_source(recipe, manifest)
+    positions = num_train_positions(recipe.probe, recipe.model, len(train))
+    with closing(StepReporter(job, world)) as reporter:
+        result = train_probe(
+            recipe,
+            world,
+            frozen_encoder(recipe, job.checkpoint),
+            Split(_batches(job, world, train, positions, "training videos"), len(train)),
+            Split(_batches(job, world, test, len(test), "test videos"), len(test)),
+            len(manifest.classes),
+            micro_batch=job.execution.micro_batch,
+            hooks=reporter.hooks,
+        )
+    result.coverage.require(job.execution.max_unreadable, f"test split of {recipe.probe.dataset}")
+    result.train_coverage.require(job.execution.max_unreadable, f"training split of {recipe.probe.dataset}")
+    return _outcome(job, world, result, manifest.classes)
+
+
+def _train_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+    spec = recipe.probe
+    split = manifest.subset("train")
+    labelled = split.take(labelled_rows(split.column("label"), spec.label_fraction, recipe.seed))
+    return EvalSource(
+        labelled,
+        "train",
+        clip=spec.clip,
+        clips=spec.clips,
+        views=1,
+        augment=spec.augment,
+        seed=recipe.seed,
+        shuffle=True,
+    )
+
+
+def _test_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+    spec = recipe.probe
+    return EvalSource(
+        manifest,
+        "val",
+        clip=spec.clip,
+        clips=spec.clips,
+        views=spec.views,
+        augment=NoAugment(),
+        seed=recipe.seed,
+        shuffle=False,
+    )
+
+
+def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int, phase: str) -> Iterator[Batch]:
+    """This worker's batches of the first positions of a source, shown as progress while they are read."""
+    recipe = job.stage.recipe
+    assert isinstance(recipe, ProbeRecipe)
+    spec, due, seen = recipe.probe, Throttle(), 0
+    rows = job.rows(num_positions, spec.optim.batch_size, world)
+    for batch in stream(source, rows, job.stream_options(spec.clip, spec.clips * spec.views)):
+        seen += len(batch["position"]) * world.size
+        if world.rank == 0 and due():
+            Progress(phase, min(seen, num_positions), num_positions, "videos").write(job.folder)
+        yield batch
+
+
+def _outcome(job: StageJob, world: World, result: ProbeResult, classes: Sequence[str]) -> Outcome:
+    files = [PROBE, BY_CLASS, JOURNAL]
+    if world.rank == 0:
+        torch.save(result.probe.state_dict(), job.folder / PROBE)
+        by_class = dict(zip(classes, result.top1_by_class, strict=True))
+        (job.folder / BY_CLASS).write_text(json.dumps(by_class, ensure_ascii=False, indent=1), encoding="utf-8")
+        files += write_quarantine(job.folder, [*result.coverage.unreadable, *result.train_coverage.unreadable])
+    return Outcome(
+        metrics=result.metrics,
+        coverage={
+            "n": result.coverage.total,
+            "covered": result.coverage.covered,
+            "train_n": result.train_coverage.total,
+            "train_covered": result.train_coverage.covered,
+        },
+        files=files,
+    )

@@ -1,0 +1,177 @@
+"""Run a plan: what the store already holds is used, the rest is done level by level, and nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.plan import Plan
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.stage import LEVELS, Stage
+from vjepa_exp.graph.store import Record, Store
+from vjepa_exp.runtime.environment import prepare
+from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, Progress, StageJob, manifest_name
+from vjepa_exp.runtime.slots import choose_slots
+from vjepa_exp.runtime.view import View, duration
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.stages import DataRecipe
+from vjepa_exp.track.mirror import Mirror
+from vjepa_exp.track.tracker import Tracker
+
+TUNE_FOLDER = ".tune"
+TRAINED = (1, 2)
+"""Levels whose stages are trials of Ray Tune."""
+
+
+def run(plan: Plan, store: Store, registry: Registry, console: Console, *, verbose: bool = False) -> StudyResult:
+    """Do every stage of a plan that the store does not hold yet.
+
+    A stage that fails does not stop the others; what stands on it is not reached. Interrupted at any moment, the same
+    call continues: pretraining from its last checkpoint.
+
+    Args:
+        plan: of the study.
+        store: where results are and go; held by this process meanwhile.
+        registry: the data sets of this machine.
+        console: for progress, results of stages and warnings.
+        verbose: let Ray's own messages through.
+
+    Raises:
+        UserError: a data set is missing, the store is in use or cannot be written, or the machine does not fit.
+    """
+    if plan.missing_datasets:
+        raise UserError("\n".join(registry.missing(name) for name in plan.missing_datasets))
+    with store.lock():
+        return _Run(plan, store, registry, console, verbose).execute()
+
+
+class _Run:
+    """One run of one plan."""
+
+    def __init__(self, plan: Plan, store: Store, registry: Registry, console: Console, verbose: bool) -> None:
+        self.plan, self.store, self.registry, self.console, self.verbose = plan, store, registry, console, verbose
+        self.execution = plan.experiment.experiment.execution
+        found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
+        self.records: dict[str, Record] = {key: record for key, record in found.items() if record is not None}
+        self.reused = frozenset(self.records)
+        self.failed: dict[str, str] = {}
+        self.tracker = Tracker(plan, store, self.execution.tracking_uri)
+        machine = this_machine()
+        self.slots = {
+            level: choose_slots(self.execution, sum(stage.level == level for stage in plan.stages), machine)
+            for level in TRAINED
+        }
+
+    def execute(self) -> StudyResult:
+        """The run itself."""
+        mirror = Mirror(self.tracker, self.records, self.failed, self.console.print)
+        mirror.start()
+        try:
+            for stage in self._missing(0):
+                self._make_data(stage)
+            if any(self._missing(level) for level in TRAINED):
+                self._train()
+        finally:
+            mirror.finish()
+        return StudyResult(self.plan, self.records, self.failed, self.reused)
+
+    def _missing(self, level: int) -> list[Stage]:
+        """Stages of a level that are not done."""
+        return [stage for stage in self.plan.stages if stage.level == level and stage.fingerprint not in self.records]
+
+    def _make_data(self, stage: Stage) -> None:
+        from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
+
+        job = self._job(stage)
+        begun = time.monotonic()
+        with View(self.console, [job]) as view:
+
+            def progress(done: int, total: int) -> None:
+                Progress("make", done, total, "files").write(job.folder)
+
+            outcome = make_demo_data(stage, job.folder, this_machine().cores, progress)
+            self._ended(view, job, outcome, time.monotonic() - begun)
+
+    def _train(self) -> None:
+        prepare(self.execution.address)
+        from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
+        from vjepa_exp.runtime.sweep import run_level
+
+        cpus = max(slots.cpus for slots in self.slots.values()) + 1
+        gpus = max(slots.gpus for slots in self.slots.values())
+        with ray_session(self.execution.address, cpus, gpus, self.verbose):
+            for level in TRAINED:
+                ready = [stage for stage in self._missing(level) if self._inputs_done(stage)]
+                if not ready:
+                    continue
+                jobs = [self._job(stage) for stage in ready]
+                scratch = (self.store.root / TUNE_FOLDER / LEVELS[level]).resolve()
+                with View(self.console, jobs) as view:
+                    run_level(jobs, scratch, partial(self._ended, view))
+
+    def _inputs_done(self, stage: Stage) -> bool:
+        return all(needed.fingerprint in self.records for needed in stage.inputs)
+
+    def _job(self, stage: Stage) -> StageJob:
+        pretrained = stage.input("pretrain")
+        return StageJob(
+            stage=stage,
+            folder=self.store.begin(stage).resolve(),
+            manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
+            checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
+            execution=self.execution,
+            slots=self.slots[max(stage.level, TRAINED[0])],
+        )
+
+    def _manifest(self, stage: Stage, dataset: str) -> Path:
+        family = self.registry.demo_family(dataset)
+        if family is None:
+            return self.registry.manifest(dataset)
+        made = next(needed for needed in stage.inputs if needed.kind == "data" and needed.name == family)
+        return (self.store.path(made) / manifest_name(dataset)).resolve()
+
+    def _ended(self, view: View, job: StageJob, result: Outcome | Failure, seconds: float) -> None:
+        stage = job.stage
+        if isinstance(result, Outcome):
+            try:
+                self.records[stage.fingerprint] = self._commit(job, result, seconds)
+            except UserError as error:
+                result = Failure(str(error), job.folder)
+        if isinstance(result, Failure):
+            self.failed[stage.fingerprint] = str(result)
+            view.ended(job, f"{stage.id}  FAILED: {result}")
+        else:
+            view.ended(job, f"{stage.id}  {_summary(result)}, {duration(seconds)}")
+
+    def _commit(self, job: StageJob, outcome: Outcome, seconds: float) -> Record:
+        for name in outcome.files:
+            with (job.folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+        extra = {
+            "coverage": outcome.coverage,
+            "execution": {**self.execution.to_json(), **asdict(job.slots)} if job.stage.level else {},
+            "started": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 1),
+            "mlflow_run_id": self.tracker.run_id(job.stage),
+        }
+        return self.store.commit(job.stage, outcome.metrics, outcome.files, extra)
+
+
+def _datasets(stage: Stage) -> list[str]:
+    return [] if isinstance(stage.recipe, DataRecipe) else list(stage.recipe.digests)
+
+
+def _summary(outcome: Outcome) -> str:
+    if "top1" in outcome.metrics:
+        return f"top-1 {outcome.metrics['top1']:.1f} % of {outcome.coverage['covered']} videos"
+    if "loss" in outcome.metrics:
+        return f"loss {outcome.metrics['loss']:.3f}"
+    return ", ".join(f"{name}: {count} files" for name, count in outcome.metrics.items())

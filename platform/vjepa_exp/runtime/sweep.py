@@ -1,0 +1,92 @@
+"""Ray Tune over the stages of one level: a trial per stage, a few at a time; a failed one does not stop the rest."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayTaskError
+from ray.tune.experiment import Trial
+
+from vjepa_exp.runtime.job import FAILURE, Failure, Outcome, StageJob
+from vjepa_exp.runtime.trainer import RAY_FOLDER, train_stage
+from vjepa_exp.spec.errors import UserError
+
+TRIAL_CPUS = 0.01
+"""A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""
+
+OnEnd = Callable[[StageJob, Outcome | Failure, float], None]
+"""Takes a stage that has ended, with its result and the seconds that it took."""
+
+
+def run_level(jobs: Sequence[StageJob], scratch: Path, on_end: OnEnd) -> None:
+    """Do stages that do not need each other.
+
+    Args:
+        jobs: the stages; all have the same slots.
+        scratch: folder for Tune's own files, removed at the end: what is to be kept is in the stages' folders.
+        on_end: called in this process whenever a stage has ended.
+    """
+    by_id = {job.stage.id: job for job in jobs}
+    for job in jobs:
+        shutil.rmtree(job.folder / RAY_FOLDER, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_trial, jobs=by_id), {"CPU": TRIAL_CPUS}),
+        param_space={"stage": tune.grid_search(list(by_id))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=jobs[0].slots.concurrent, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=scratch.name, storage_path=str(scratch.parent), verbose=0, callbacks=[_Watch(by_id, on_end)]
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _trial(config: dict[str, Any], jobs: Mapping[str, StageJob]) -> dict[str, Any]:
+    return {"outcome": train_stage(jobs[config["stage"]])}
+
+
+class _Watch(tune.Callback):
+    """Hands every trial that ends to `on_end`."""
+
+    def __init__(self, jobs: Mapping[str, StageJob], on_end: OnEnd) -> None:
+        self._jobs, self._on_end = jobs, on_end
+        self._begun: dict[str, float] = {}
+
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        """Tune saves callbacks for a restore that never comes; this one is bound to its process."""
+        return tune.Callback, ()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A stage begins."""
+        self._begun[trial.trial_id] = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A stage is done."""
+        self._end(trial, trial.last_result["outcome"])
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A stage failed for good: what is known about it goes to its folder."""
+        error = trial.get_pickled_error()
+        log = self._jobs[trial.config["stage"]].folder / FAILURE
+        log.write_text(f"{error}\n", encoding="utf-8")
+        self._end(trial, Failure(_reason(error), log))
+
+    def _end(self, trial: Trial, result: Outcome | Failure) -> None:
+        job = self._jobs[trial.config["stage"]]
+        shutil.rmtree(job.folder / RAY_FOLDER, ignore_errors=True)
+        self._on_end(job, result, time.monotonic() - self._begun[trial.trial_id])
+
+
+def _reason(error: BaseException | None) -> str:
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, UserError):
+        return str(cause)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

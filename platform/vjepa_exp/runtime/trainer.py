@@ -1,0 +1,85 @@
+"""Ray Train for one stage: start its workers, give each its place in the world, start again after a loss."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
+
+from vjepa_exp.runtime.job import Outcome, StageJob
+from vjepa_exp.runtime.pretrain_job import run_pretraining
+from vjepa_exp.runtime.probe_job import run_probe
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.train.world import World
+
+RAY_FOLDER = "ray"
+START_ATTEMPTS = 3
+
+log = logging.getLogger(__name__)
+
+
+def train_stage(job: StageJob) -> Outcome:
+    """Do a pretraining or probe stage, in processes of Ray Train.
+
+    A worker that is lost costs the steps since the last checkpoint. Failures are counted here and not by Ray: what a
+    user has to mend is not tried again, and the checkpoints are those of the stage's folder, which also serve a run
+    that is started anew.
+
+    Raises:
+        UserError: something is wrong with the data, the checkpoint or the recipe.
+        WorkerGroupError: the workers failed more often than `execution.max_failures`.
+    """
+    for failures in range(job.execution.max_failures + 1):
+        try:
+            result = _trainer(job, attempt=failures).fit()
+        except WorkerGroupError as error:
+            if mistake := _user_error(error):
+                raise mistake from None
+            if failures == job.execution.max_failures:
+                raise
+            log.warning("%s: workers failed (%d of %d)", job.stage.id, failures + 1, job.execution.max_failures)
+        else:
+            outcome = result.return_value  # type: ignore[attr-defined]  # Train V2, which `ray.train` becomes at import
+            assert isinstance(outcome, Outcome)
+            return outcome
+    raise AssertionError("unreachable")
+
+
+def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
+    cuda = job.slots.device == "cuda"
+    return TorchTrainer(
+        _worker,  # type: ignore[arg-type]
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=job.slots.workers,
+            use_gpu=cuda,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if cuda else {})},
+        ),
+        run_config=RunConfig(
+            name=f"attempt-{attempt}",
+            storage_path=str(job.folder / RAY_FOLDER),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=START_ATTEMPTS),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def _worker(config: dict[str, Any]) -> Outcome:
+    job: StageJob = config["job"]
+    context = ray.train.get_context()
+    if job.slots.device == "cpu":
+        torch.set_num_threads(job.slots.threads)
+    device = get_device() if job.slots.device == "cuda" else torch.device("cpu")
+    world = World(context.get_world_rank(), context.get_world_size(), device, prepare_model)
+    run = {"pretrain": run_pretraining, "probe": run_probe}[job.stage.kind]
+    return run(job, world)
+
+
+def _user_error(error: WorkerGroupError) -> UserError | None:
+    causes = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
+    return next((cause for cause in causes if isinstance(cause, UserError)), None)

@@ -1,0 +1,65 @@
+"""Keeps MLflow up to date while a run works, from a thread of the driver."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from vjepa_exp.graph.store import Record
+from vjepa_exp.track.tracker import Tracker
+
+EVERY_S = 5.0
+
+
+class Mirror:
+    """Calls `tracker.sync` every few seconds; a server that is away is reported once and tried again.
+
+    Args:
+        tracker: of the study.
+        records: of the stages that are done, by fingerprint; grows while the run works.
+        failed: reasons of those that failed.
+        warn: shows the user a line.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        records: Mapping[str, Record],
+        failed: Mapping[str, str],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._tracker, self._records, self._failed, self._warn = tracker, records, failed, warn
+        self._stop = threading.Event()
+        self._warned = False
+        self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first call makes the database before anything else can use it."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Send what is left and close what will not go on."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if not self._sync(ended=True):
+            self._warn("MLflow: not everything arrived; the same command sends the rest, nothing is lost")
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._sync()
+            self._stop.wait(EVERY_S)
+
+    def _sync(self, *, ended: bool = False) -> bool:
+        if self._tracker.up_to_date():
+            return True
+        from mlflow.exceptions import MlflowException  # takes seconds
+
+        try:
+            self._tracker.sync(dict(self._records), dict(self._failed), ended=ended)
+        except (MlflowException, OSError) as error:
+            if not self._warned:
+                self._warned = True
+                self._warn(f"MLflow cannot be reached, the run goes on without it: {str(error).splitlines()[0]}")
+            return False
+        return True

@@ -1,0 +1,274 @@
+"""MLflow as a mirror of the store: study > variant > stage, brought up to date again and again.
+
+What MLflow shows is worked out from the plan, the records and the journals; what it was told is noted in the store.
+So a server may come late, go away or be another one, and a run that continues an earlier one continues its MLflow runs.
+Training processes never talk to MLflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vjepa_exp.graph.plan import Plan
+from vjepa_exp.graph.provenance import code_version
+from vjepa_exp.graph.stage import Stage, digest
+from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
+from vjepa_exp.graph.variants import Variant
+from vjepa_exp.track.journal import JOURNAL, Row, read_journal
+from vjepa_exp.track.ledger import Entry, Ledger, Status
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "vjepa-exp"
+STUDY = "study"
+PARAMS_PER_REQUEST = 100  # MLflow's limits
+METRICS_PER_REQUEST = 1000
+ENVIRONMENT = {
+    # A server that is away must not hold up a run; what it misses is sent later.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def tracking_uri(store: Store, uri: str | None) -> str:
+    """The MLflow server of a run: SQLite in the store where none is named."""
+    return uri or f"sqlite:///{(store.root / 'mlflow.db').resolve()}"
+
+
+def artifact_folder(store: Store) -> Path:
+    """Where the SQLite server keeps artifacts."""
+    return (store.root / "mlflow-artifacts").resolve()
+
+
+class Tracker:
+    """Mirrors one study.
+
+    Args:
+        plan: of the study.
+        store: that holds its stages.
+        uri: of the MLflow server; None: SQLite in the store.
+    """
+
+    def __init__(self, plan: Plan, store: Store, uri: str | None) -> None:
+        self._plan, self._store, self._uri = plan, store, tracking_uri(store, uri)
+        self._artifacts = artifact_folder(store).as_uri() if uri is None else None
+        name = f"{plan.experiment.experiment.name}-{plan.experiment.profile_name}"
+        self._study = f"{name}-{digest(sorted(stage.fingerprint for stage in plan.stages))[:8]}"
+        self._ledger = Ledger(store.root / "tracking", self._study, self._uri)
+        self._owners = _owners(plan)
+        self._connection: tuple[MlflowClient, str] | None = None
+
+    def run_id(self, stage: Stage) -> str | None:
+        """The MLflow run of a stage, None if MLflow does not know it yet."""
+        entry = self._ledger.entries.get(stage.id)
+        return entry.run_id if entry else None
+
+    def up_to_date(self) -> bool:
+        """Whether MLflow has been told that the whole study is finished."""
+        study = self._ledger.entries.get(STUDY)
+        return study is not None and study.status == "FINISHED"
+
+    def sync(self, records: Mapping[str, Record], failed: Mapping[str, str], *, ended: bool = False) -> None:
+        """Tell MLflow what it does not know yet.
+
+        Args:
+            records: of the stages that are done, by fingerprint.
+            failed: reasons of those that failed.
+            ended: the run is over: what is not done is marked as failed or killed.
+
+        Raises:
+            MlflowException: the server is away; what was not sent stays to be sent.
+            OSError: so are the artifacts.
+        """
+        if self.up_to_date():
+            return
+        study = self._open(STUDY, self._study, None, self._study_params(), self._study_tags())
+        variants = {
+            _key(variant): self._open(
+                _key(variant), _title(variant), study, flat(variant.recipe.to_json()), _variant_tags(variant)
+            )
+            for variant in self._plan.variants
+        }
+        for stage in self._plan.stages:
+            if self._store.path(stage).exists():
+                parent = variants.get(self._owners.get(stage.fingerprint, ""), study)
+                self._sync_stage(stage, parent, records.get(stage.fingerprint), failed.get(stage.fingerprint), ended)
+        for variant in self._plan.variants:
+            self._sync_variant(variant, records, ended)
+        done = all(stage.fingerprint in records for stage in self._plan.stages)
+        self._close(STUDY, "FINISHED" if done else "FAILED" if failed else "KILLED", done or ended)
+
+    def attach(self, files: Iterable[Path]) -> None:
+        """Add files, such as the report, to the study's run.
+
+        Raises:
+            MlflowException: the server is away.
+            OSError: a file cannot be read, or the artifacts cannot be written.
+        """
+        entry = self._ledger.entries.get(STUDY)
+        if entry is None:
+            return
+        for file in files:
+            self._client.log_artifact(entry.run_id, str(file), "report")
+
+    def _sync_stage(self, stage: Stage, parent: Entry, record: Record | None, failure: str | None, ended: bool) -> None:
+        known = self._ledger.entries.get(stage.id)
+        if known and known.status == "FINISHED":
+            return
+        folder = self._store.path(stage)
+        tags = {"stage": stage.id, "kind": stage.kind, "fingerprint": stage.fingerprint, "folder": str(folder)}
+        entry = self._open(stage.id, stage.id, parent, flat(stage.recipe.to_json()), tags)
+        self._send(entry, read_journal(folder / JOURNAL, after=entry.step))
+        if record is not None:
+            names = [RECIPE, RECORD, *(name for name in record.files if name.endswith((".parquet", ".jsonl")))]
+            for name in names:
+                self._client.log_artifact(entry.run_id, str(folder / name))
+            scores = {f"final.{name}": value for name, value in _scores(record).items()}
+            self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
+            self._close(stage.id, "FINISHED", True)
+        elif failure is not None:
+            self._client.set_tag(entry.run_id, "failure", failure[:5000])
+            self._close(stage.id, "FAILED", True)
+        else:
+            self._close(stage.id, "KILLED", ended)
+
+    def _sync_variant(self, variant: Variant, records: Mapping[str, Record], ended: bool) -> None:
+        cells = [c for c in self._plan.cells if (c.variant, c.seed) == (variant.name, variant.seed)]
+        entry = self._ledger.entries[_key(variant)]
+        if entry.status == "FINISHED":
+            return
+        stages = [self._plan.pretraining[variant.name, variant.seed], *(cell.stage for cell in cells)]
+        done = all(stage.fingerprint in records for stage in stages)
+        if done:
+            scores = {
+                f"{cell.column}{'.random_init' if cell.baseline else ''}.{name}": value
+                for cell in cells
+                for name, value in _scores(records[cell.stage.fingerprint]).items()
+            }
+            self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
+        self._close(_key(variant), "FINISHED" if done else "KILLED", done or ended)
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._connect()[0]
+
+    def _connect(self) -> tuple[MlflowClient, str]:
+        if self._connection is None:
+            os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            from mlflow import MlflowClient  # takes seconds
+
+            client = MlflowClient(self._uri)
+            found = client.get_experiment_by_name(EXPERIMENT)
+            experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, self._artifacts)
+            self._connection = client, experiment
+        return self._connection
+
+    def _open(self, key: str, name: str, parent: Entry | None, params: dict[str, str], tags: dict[str, str]) -> Entry:
+        """The run of a key, made where there is none and running again where it had ended."""
+        entry = self._ledger.entries.get(key)
+        if entry is not None:
+            if entry.status in ("FAILED", "KILLED"):
+                self._client.update_run(entry.run_id, status="RUNNING")
+                entry.status = "RUNNING"
+            return entry
+        from mlflow.entities import Param
+
+        client, experiment = self._connect()
+        tags = {**self._common_tags(), **tags, **({"mlflow.parentRunId": parent.run_id} if parent else {})}
+        run = client.create_run(experiment, run_name=name, tags=tags)
+        items = [Param(name, value) for name, value in params.items()]
+        for i in range(0, len(items), PARAMS_PER_REQUEST):
+            client.log_batch(run.info.run_id, params=items[i : i + PARAMS_PER_REQUEST])
+        self._ledger.entries[key] = entry = Entry(run.info.run_id)
+        self._ledger.save()
+        return entry
+
+    def _close(self, key: str, status: Status, when: bool) -> None:
+        entry = self._ledger.entries[key]
+        if when and entry.status != status:
+            self._client.set_terminated(entry.run_id, status)
+            entry.status = status
+            self._ledger.save()
+
+    def _send(self, entry: Entry, rows: list[Row]) -> None:
+        per_request = max(1, METRICS_PER_REQUEST // max((len(row) for row in rows), default=1))
+        for i in range(0, len(rows), per_request):
+            part = rows[i : i + per_request]
+            metrics = [one for row in part for one in _metrics(_values(row), int(row["step"]), row["time"])]
+            self._client.log_batch(entry.run_id, metrics=metrics)
+            entry.step = int(part[-1]["step"])
+            self._ledger.save()
+
+    def _common_tags(self) -> dict[str, str]:
+        code, paper = code_version(), self._plan.experiment.experiment.paper
+        return {
+            "study": self._study,
+            "code_version": str(code["version"]),
+            "git_commit": str(code["commit"]),
+            "git_dirty": str(code["dirty"]),
+            **({"paper_table": str(paper.table)} if paper else {}),
+        }
+
+    def _study_params(self) -> dict[str, str]:
+        resolved = self._plan.experiment
+        return {"experiment": resolved.experiment.name, "profile": resolved.profile_name, "file": str(resolved.path)}
+
+    def _study_tags(self) -> dict[str, str]:
+        return {"kind": "study", "mlflow.note.content": self._plan.experiment.experiment.title}
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested JSON data as dotted names and texts of at most 6000 characters (MLflow's limit)."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[object, Any]] = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        items = enumerate(value)
+    else:
+        return {prefix: str(value)[:6000]}
+    below = (flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in items)
+    return {name: text for part in below for name, text in part.items()}
+
+
+def _owners(plan: Plan) -> dict[str, str]:
+    """Fingerprint of a stage -> the first variant that needs it; data stages belong to the study."""
+    owners: dict[str, str] = {}
+    for (name, seed), stage in plan.pretraining.items():
+        owners.setdefault(stage.fingerprint, f"{name}/{seed}")
+    for cell in plan.cells:
+        owners.setdefault(cell.stage.fingerprint, f"{cell.variant}/{cell.seed}")
+    return owners
+
+
+def _key(variant: Variant) -> str:
+    return f"{variant.name}/{variant.seed}"
+
+
+def _title(variant: Variant) -> str:
+    return f"{variant.label} (seed {variant.seed})"
+
+
+def _variant_tags(variant: Variant) -> dict[str, str]:
+    return {"kind": "variant", "seed": str(variant.seed), **{f"level.{k}": v for k, v in variant.levels.items()}}
+
+
+def _values(row: Row) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name not in ("step", "time")}
+
+
+def _scores(record: Record) -> dict[str, float]:
+    numbers = {name: value for name, value in record.metrics.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in numbers.items() if name != "step"}
+
+
+def _metrics(values: Mapping[str, float], step: int, seconds: float) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, int(seconds * 1000), step) for name, value in values.items()]

@@ -1,0 +1,101 @@
+"""A study in seconds on real files: a few H.264 clips in class folders, a network of a few thousand weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import yaml
+
+from vjepa_exp.data.index import index
+from vjepa_exp.data.manifest import write_manifest
+from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.spec.datasets import DatasetEntry, Registry
+from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+
+PROBE = {
+    "kind": "attentive_probe",
+    "dataset": "clips",
+    "augment": {"kind": "none"},
+    "optim": {"batch_size": 8, "epochs": 3},
+    "precision": "fp32",
+}
+EXPERIMENT = {
+    "name": "mini",
+    "recipe": {
+        "seed": 3,
+        "model": {
+            "arch": "custom",
+            "embed_dim": 24,
+            "depth": 1,
+            "num_heads": 2,
+            "mlp_ratio": 2.0,
+            "patch_size": 8,
+            "predictor": {"depth": 1, "embed_dim": 12, "num_heads": 2},
+        },
+        "pretrain": {
+            "data": {
+                "mixture": [{"dataset": "clips"}],
+                "clip": {"num_frames": 4, "frame_step": 2, "resolution": 32},
+            },
+            "masks": [{"kind": "multi_block", "num_blocks": 2, "spatial_scale": [0.3, 0.3]}],
+            "mask_group_size": 4,
+            "optim": {"batch_size": 8, "iterations": 12, "warmup": 2, "clip_grad_after": 2},
+            "precision": "fp32",
+        },
+        "evaluate": {"clips": PROBE},
+    },
+    "baselines": ["random_init"],
+    "execution": {"device": "cpu", "threads": 1, "checkpoint_every": 4, "log_every": 1, "steps_per_block": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def datasets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`datasets.yaml` with the set `clips`: three classes, 18 clips to train on and 9 to test."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3)):
+        for label in range(3):
+            folder = root / "videos" / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                _write_clip(folder / f"clip é {number}.mp4", label, rng)
+    write_manifest(index(root / "videos"), root / "clips.parquet")
+    registry = Registry(root / "datasets.yaml")
+    registry.register("clips", DatasetEntry(manifest="clips.parquet"))
+    return root / "datasets.yaml"
+
+
+def _write_clip(path: Path, label: int, rng: np.random.Generator) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(10):
+            image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            image[:, :, label] //= 4
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Path:
+    """The study as a file."""
+    path = tmp_path / "mini.yaml"
+    path.write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make_plan(experiment_file: Path, datasets_file: Path) -> Callable[..., tuple[Plan, Registry]]:
+    """Plans the study with `--set` options."""
+
+    def plan(*sets: str) -> tuple[Plan, Registry]:
+        registry = Registry(datasets_file)
+        return build_plan(resolve(read_experiment(experiment_file), PAPER, sets), registry), registry
+
+    return plan
