@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 from PIL import Image
-from torch.utils.dlpack import from_dlpack
 
 # How often decord polls its own thread for the last frames: on a busy machine a small number fails on good files, and
 # which ones would change from run to run. Files on which it waits for ever meet the deadline of the caller.
@@ -57,7 +56,7 @@ def decode(path: str, frames: npt.NDArray[np.int64], reader: Reader) -> FramesTH
         reader: the reader that the manifest names.
 
     Returns:
-        uint8 [len(frames), H, W, 3], RGB, turned as displayed.
+        uint8 [len(frames), H, W, 3], RGB, turned as displayed; not to be written to.
 
     Raises:
         DecodeError: whatever goes wrong inside a decoder.
@@ -91,7 +90,20 @@ def _decode_decord(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:
         raise DecodeError("corrupt", path, first_line(error)) from None
     finally:
         del video  # a living reader goes on decoding to the end of the file
-    return from_dlpack(batch.to_dlpack()).numpy()  # asnumpy() would copy
+    return np.asarray(np.from_dlpack(_Shared(batch)), dtype=np.uint8)  # asnumpy() would copy
+
+
+class _Shared:
+    """decord's memory as what numpy expects of it."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self._array.to_dlpack()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)  # the CPU
 
 
 def _decode_pyav(path: str, frames: npt.NDArray[np.int64]) -> FramesTHWC:

@@ -83,7 +83,8 @@ def resize(frames_THWC: FramesTHWC, height: int, width: int, *, antialias: bool)
     """Bilinear, pixel centres aligned (as `align_corners=False`), on uint8."""
     if frames_THWC.shape[1:3] == (height, width):
         return frames_THWC
-    frames_TCHW = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2)  # channels last: 3x faster
+    # Channels last, which is three times faster; torch takes no read-only memory.
+    frames_TCHW = torch.from_numpy(np.require(frames_THWC, requirements=("C", "W"))).permute(0, 3, 1, 2)
     resized_TCHW = F.interpolate(frames_TCHW, (height, width), mode="bilinear", antialias=antialias)
     return resized_TCHW.permute(0, 2, 3, 1).numpy()
 
