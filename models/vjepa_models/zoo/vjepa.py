@@ -8,7 +8,7 @@ A pre-training file is a dict with `encoder`, `predictor` and `target_encoder`, 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isqrt
+from math import inf, isqrt, nextafter
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def read_probe(path: Path, num_heads: int) -> AttentiveProbe:
     num_classes, dim = _shape(state, "linear.weight", 2, path)
     hidden, _ = _shape(state, "pooler.cross_attention_block.mlp.fc1.weight", 2, path)
     depth = 1 + _count(state, "pooler.blocks.")
-    probe = AttentiveProbe(dim, num_heads, num_classes, depth=depth, mlp_ratio=hidden / dim)
+    probe = AttentiveProbe(dim, num_heads, num_classes, depth=depth, mlp_ratio=_mlp_ratio(hidden, dim))
     load_strict(probe, state, f"{path}: classifier")
     return probe
 
@@ -185,7 +185,7 @@ def infer_encoder_config(state: StateDict, num_heads: int | None = None) -> Enco
         embed_dim=dim,
         depth=depth,
         num_heads=num_heads,
-        mlp_ratio=hidden / dim,
+        mlp_ratio=_mlp_ratio(hidden, dim),
         num_frames=grid[0] * tubelet_size,
         resolution=grid[1] * patch_size,
         patch_size=patch_size,
@@ -210,7 +210,7 @@ def infer_predictor_config(state: StateDict, encoder: EncoderConfig, num_heads: 
         embed_dim=dim,
         depth=_count(state, "predictor_blocks."),
         num_heads=num_heads or encoder.num_heads,
-        mlp_ratio=hidden / dim,
+        mlp_ratio=_mlp_ratio(hidden, dim),
         num_mask_tokens=_count(state, "mask_tokens."),
         uniform_power=encoder.uniform_power,
     )
@@ -237,6 +237,12 @@ def _shape(state: StateDict, key: str, ndim: int, path: Path | None = None) -> t
     if key not in state or state[key].ndim != ndim:
         raise CheckpointError(f"{f'{path}: ' if path else ''}no tensor {key!r} with {ndim} axes")
     return state[key].shape
+
+
+def _mlp_ratio(hidden: int, dim: int) -> float:
+    """The ratio with int(dim * ratio) == hidden; the quotient alone may be rounded down below it."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else nextafter(ratio, inf)
 
 
 def _count(state: StateDict, prefix: str) -> int:

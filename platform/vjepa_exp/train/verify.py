@@ -6,7 +6,7 @@ CPU) and, optionally, `probe.pth.tar`. Arrays that are not there are not compare
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,15 @@ from vjepa_exp.train.mask_groups import MaskGroup, MaskPair
 from vjepa_exp.train.pretrain_step import PretrainModel, PretrainState, make_pretrain_step, make_targets
 from vjepa_models.encoder import EncoderConfig, VideoEncoder
 from vjepa_models.layers import gather_tokens
-from vjepa_models.predictor import Predictor, PredictorConfig
-from vjepa_models.zoo.vjepa import CheckpointError, load_strict, model_state, read_checkpoint, read_probe
+from vjepa_models.predictor import Predictor
+from vjepa_models.zoo.vjepa import (
+    CheckpointError,
+    infer_predictor_config,
+    load_strict,
+    model_state,
+    read_checkpoint,
+    read_probe,
+)
 
 TOLERANCE = 1e-5
 GRAD_NORM_TOLERANCE = 1e-4
@@ -115,23 +122,13 @@ def load_state(checkpoint: Path, config: Mapping[str, Any]) -> PretrainState:
         uniform_power=config["uniform_power"],
         layer_norm_eps=config["layer_norm_eps"],
     )
-    predictor_config = PredictorConfig(
-        context_dim=config["embed_dim"],
-        out_dim=config["embed_dim"],
-        grid=encoder_config.grid,
-        embed_dim=config["predictor_embed_dim"],
-        depth=config["predictor_depth"],
-        num_heads=config["predictor_num_heads"],
-        mlp_ratio=config["mlp_ratio"],
-        num_mask_tokens=len(config["masks"]),
-        uniform_power=config["uniform_power"],
-        layer_norm_eps=config["layer_norm_eps"],
-    )
-    encoder, target_encoder = VideoEncoder(encoder_config), VideoEncoder(encoder_config)
-    predictor = Predictor(predictor_config)
     stored = read_checkpoint(checkpoint)
-    for name, network in (("encoder", encoder), ("predictor", predictor), ("target_encoder", target_encoder)):
-        load_strict(network, model_state(stored, name, checkpoint), f"{checkpoint}: {name}")
+    states = {name: model_state(stored, name, checkpoint) for name in ("encoder", "predictor", "target_encoder")}
+    predictor_config = infer_predictor_config(states["predictor"], encoder_config, config["predictor_num_heads"])
+    encoder, target_encoder = VideoEncoder(encoder_config), VideoEncoder(encoder_config)
+    predictor = Predictor(replace(predictor_config, layer_norm_eps=config["layer_norm_eps"]))
+    for network, name in ((encoder, "encoder"), (predictor, "predictor"), (target_encoder, "target_encoder")):
+        load_strict(network, states[name], f"{checkpoint}: {name}")
     model = PretrainModel(encoder, predictor, FeaturesObjective())
     return PretrainState.of(model, target_encoder, optim_spec(config))
 

@@ -85,6 +85,13 @@ def test_named_sizes_tell_their_heads_and_others_ask_for_them() -> None:
         infer_encoder_config(model().encoder.state_dict())
 
 
+def test_a_hidden_width_whose_quotient_rounds_down_is_kept() -> None:
+    encoder = VideoEncoder(EncoderConfig(28, 1, 2, 2.2, num_frames=2, resolution=16, patch_size=8))
+    state = encoder.state_dict()
+    assert state["blocks.0.mlp.fc1.weight"].shape[0] == 61
+    load_strict(VideoEncoder(infer_encoder_config(state, num_heads=2)), state, "encoder")
+
+
 def test_a_probe_comes_back(tmp_path: Path) -> None:
     probe = AttentiveProbe(48, 3, 5, seed=4, depth=2, mlp_ratio=2.0)
     write_probe(tmp_path / "probe.pth.tar", probe)
