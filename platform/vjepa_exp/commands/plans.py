@@ -31,7 +31,7 @@ def time_estimate(plan: Plan, costs: Costs, result: StudyResult) -> str:
     span = hours(to_do, device, count)
     where = f"{count} x {device.name}, assuming {device.assumption}"
     if span is None:
-        return f"time unknown until all data sets are registered ({where})"
+        return f"time not estimated, as the size of a data set is not known ({where})"
     low, high = (roughly(3600 * value) for value in span)
     return f"about {low} to {high} of computing on {where}"
 

@@ -59,13 +59,12 @@ def _loss_lines(result: StudyResult, store: Store) -> list[Line]:
 
 
 def _accuracy_lines(result: StudyResult, table: Table, column: str, store: Store) -> list[Line]:
-    labels, colour = {row.id: row.label for row in table.rows}, colour_of(result)
-    lines = []
-    for cell in (cell for cell in result.plan.cells if cell.column == column):
-        row = f"{cell.variant}.random_init" if cell.baseline else cell.variant
-        line_colour = GREY if cell.baseline else colour(cell.variant)
-        lines.append(_line(labels[row], line_colour, store.path(cell.stage), "top1", x="epoch"))
-    return lines
+    colour = colour_of(result)
+    return [
+        _line(row.label, GREY if row.baseline else colour(row.id), store.path(stage), "top1", x="epoch")
+        for row in table.rows
+        for stage in row.cells[column].stages
+    ]
 
 
 def _line(label: str, colour: str, folder: Path, metric: str, x: str = "step") -> Line:

@@ -6,13 +6,11 @@ so only the distances within one source are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from vjepa_exp.graph.plan import Cell as PlanCell
-from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.stage import Stage
 from vjepa_exp.report.published import Published, read_published
 from vjepa_exp.spec.load import PAPER, ResolvedExperiment, read_experiment, resolve
 
@@ -48,6 +46,8 @@ class Cell:
 
     published: float | None
     ours: Score | None
+    stages: tuple[Stage, ...] = ()
+    """The probes behind our number, one per seed."""
     published_gap: float | None = None
     our_gap: float | None = None
 
@@ -95,10 +95,9 @@ def build_table(result: StudyResult) -> Table:
     resolved = result.plan.experiment
     experiment = resolved.experiment
     published = read_published(experiment.paper.table) if experiment.paper else None
+    labels = published.columns if published else {}
     columns = tuple(
-        Column(
-            name, published.columns.get(name, name) if published else name, probe.dataset, probe.kind.replace("_", " ")
-        )
+        Column(name, labels.get(name, name), probe.dataset, probe.kind.replace("_", " "))
         for name, probe in experiment.recipe.evaluate.items()
     )
     same_scale = published is not None and _as_published(resolved)
@@ -122,52 +121,37 @@ def _as_published(resolved: ResolvedExperiment) -> bool:
 
 
 def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published | None) -> list[Row]:
-    plan = result.plan
-    rows_of_paper = {row.id: row for row in published.rows} if published else {}
-    labels = {v.name: rows_of_paper[v.name].label if v.name in rows_of_paper else v.label for v in plan.variants}
-    values = {row.id: row.values for row in rows_of_paper.values()}
-    rows = []
-    for name, label in labels.items():
-        cells = {
-            column.id: Cell(values.get(name, {}).get(column.id), _score(result, _cells(plan, name, column.id, False)))
-            for column in columns
-        }
-        rows.append(Row(name, label, cells))
-    return rows + _baseline_rows(result, columns, labels)
+    """Variants in the order of the plan, then their baselines; equal baselines are one row."""
+    of_paper = {row.id: row for row in published.rows} if published else {}
+    rows, baselines = list[Row](), dict[tuple[str, ...], Row]()
+    for name, own_label in {variant.name: variant.label for variant in result.plan.variants}.items():
+        label = of_paper[name].label if name in of_paper else own_label
+        values = of_paper[name].values if name in of_paper else {}
+        rows.append(Row(name, label, {c.id: _cell(result, name, c.id, values.get(c.id)) for c in columns}))
+        cells = {c.id: _cell(result, name, c.id, None, baseline=True) for c in columns}
+        stages = tuple(stage.fingerprint for cell in cells.values() for stage in cell.stages)
+        if stages:
+            row = Row(f"{name}.random_init", f"{BASELINE_LABEL} of {label}", cells, baseline=True)
+            baselines.setdefault(stages, row)
+    if len(baselines) == 1:
+        return rows + [replace(row, label=BASELINE_LABEL) for row in baselines.values()]
+    return rows + list(baselines.values())
 
 
-def _baseline_rows(result: StudyResult, columns: tuple[Column, ...], labels: dict[str, str]) -> list[Row]:
-    """A row per baseline; variants that differ in pretraining alone share the one of the first of them."""
-    names = list(dict.fromkeys(cell.variant for cell in result.plan.cells if cell.baseline))
-    rows = []
-    for name in names:
-        cells = {c.id: Cell(None, _score(result, _cells(result.plan, name, c.id, True))) for c in columns}
-        label = BASELINE_LABEL if len(names) == 1 else f"{BASELINE_LABEL} of {labels[name]}"
-        rows.append(Row(f"{name}.random_init", label, cells, baseline=True))
-    return rows
+def _cell(result: StudyResult, variant: str, column: str, published: float | None, baseline: bool = False) -> Cell:
+    wanted = (variant, column, baseline)
+    stages = tuple(c.stage for c in result.plan.cells if (c.variant, c.column, c.baseline) == wanted)
+    return Cell(published, _score(result, stages) if stages else None, stages)
 
 
-def _cells(plan: Plan, variant: str, column: str, baseline: bool) -> list[PlanCell]:
-    return [c for c in plan.cells if (c.variant, c.column, c.baseline) == (variant, column, baseline)]
-
-
-def _score(result: StudyResult, cells: list[PlanCell]) -> Score | None:
-    if not cells:
-        return None
-    records = [result.records[c.stage.fingerprint] for c in cells if c.stage.fingerprint in result.records]
-    failures = [result.failed[c.stage.fingerprint] for c in cells if c.stage.fingerprint in result.failed]
+def _score(result: StudyResult, stages: tuple[Stage, ...]) -> Score:
+    records = [result.records[stage.fingerprint] for stage in stages if stage.fingerprint in result.records]
     return Score(
-        tuple(_number(record.metrics, "top1") for record in records),
-        max((int(_number(record.coverage, "n")) for record in records), default=0),
-        min((int(_number(record.coverage, "covered")) for record in records), default=0),
-        tuple(failures),
+        tuple(record.metrics["top1"] for record in records),
+        max((record.coverage["n"] for record in records), default=0),
+        min((record.coverage["covered"] for record in records), default=0),
+        tuple(result.failed[stage.fingerprint] for stage in stages if stage.fingerprint in result.failed),
     )
-
-
-def _number(values: Mapping[str, object], key: str) -> float:
-    value = values[key]
-    assert isinstance(value, int | float), f"{key} of a probe's record is {value!r}"
-    return value
 
 
 def _reference(rows: list[Row], published: Published | None) -> Row | None:

@@ -1,0 +1,88 @@
+"""The table of a study: means over seeds, the paper's numbers beside ours, distances within one source."""
+
+from __future__ import annotations
+
+import pytest
+
+from vjepa_exp.report.table import build_table
+
+FOUR = {"tube": 20.0, "causal6": 30.0, "causal12": 40.0, "multiblock": 50.0}
+
+
+def four(variant: str, column: str, seed: int, baseline: bool) -> float:
+    return 10.0 if baseline else FOUR[variant] + (seed - 1)
+
+
+def test_rows_and_published_numbers_of_table_4(finish) -> None:
+    table = build_table(finish("table4_masking.yaml", "smoke", four, ("seeds=[0, 1, 2]",)).result)
+    assert [row.label for row in table.rows] == [
+        "random-tube[0.9]",
+        "causal multi-block[6]",
+        "causal multi-block[12]",
+        "multi-block",
+    ]
+    assert [column.label for column in table.columns] == ["K400", "SSv2", "IN1K"]
+    tube = table.rows[0].cells["k400"]
+    assert tube.published == 51.5
+    assert tube.ours.values == (19.0, 20.0, 21.0)
+    assert (tube.ours.mean, tube.ours.sd) == (20.0, 1.0)
+
+
+def test_other_scale_compares_within_one_source_only(finish) -> None:
+    table = build_table(finish("table4_masking.yaml", "smoke", four, ("seeds=[0, 1, 2]",)).result)
+    assert not table.same_scale
+    assert table.reference == "multi-block"
+    tube, best = table.rows[0].cells["k400"], table.rows[-1].cells["k400"]
+    assert tube.published_gap == pytest.approx(51.5 - 72.9)
+    assert tube.our_gap == pytest.approx(-30.0)
+    assert (best.published_gap, best.our_gap) == (None, None)
+
+
+def test_paper_profile_is_compared_with_the_published_numbers(finish) -> None:
+    table = build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0).result)
+    assert table.same_scale
+    assert table.rows[0].cells["k400"].our_gap == pytest.approx(60.0 - 51.5)
+    assert table.reference is None
+
+
+def test_changed_recipe_is_another_scale(finish) -> None:
+    changed = ("recipe.pretrain.optim.lr=1e-4",)
+    assert not build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0, changed).result).same_scale
+
+
+def test_execution_settings_do_not_change_the_scale(finish) -> None:
+    changed = ("execution.workers=2",)
+    assert build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0, changed).result).same_scale
+
+
+def test_baseline_is_one_row_and_the_reference_without_a_paper(finish) -> None:
+    table = build_table(finish("quickstart.yaml", "paper", lambda v, c, s, baseline: 15.0 if baseline else 40.0).result)
+    assert [(row.label, row.baseline) for row in table.rows] == [("V-JEPA", False), ("random initialisation", True)]
+    assert table.rows[0].cells["motion"].our_gap == pytest.approx(25.0)
+    assert table.published is None
+
+
+def test_variants_share_one_baseline_row(finish) -> None:
+    sets = ("baselines=[random_init]", "seeds=[0, 1]")
+    table = build_table(finish("table4_masking.yaml", "smoke", four, sets).result)
+    assert [row.label for row in table.rows if row.baseline] == ["random initialisation"]
+    assert table.rows[-1].cells["ssv2"].ours.values == (10.0, 10.0)
+
+
+def test_failed_seed_is_left_out_of_the_mean_and_counted(finish) -> None:
+    lost = []
+
+    def first_probe(stage) -> bool:
+        if stage.kind == "probe" and not lost:
+            lost.append(stage)
+        return stage in lost
+
+    table = build_table(finish("table4_masking.yaml", "smoke", four, ("seeds=[0, 1, 2]",), first_probe).result)
+    score = table.rows[0].cells["k400"].ours
+    assert score.values == (20.0, 21.0)
+    assert score.failures == ("the worker died",)
+
+
+def test_coverage_comes_from_the_records(finish) -> None:
+    table = build_table(finish("table4_masking.yaml", "smoke", four, covered=30).result)
+    assert (table.rows[0].cells["k400"].ours.covered, table.rows[0].cells["k400"].ours.videos) == (30, 32)

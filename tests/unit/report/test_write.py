@@ -1,0 +1,89 @@
+"""The written report: one page that needs nothing else, and the same facts as Markdown."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vjepa_exp.report.write import write_report
+
+
+class Page(HTMLParser):
+    """What a page shows and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.sources, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.sources += [values[name] for name in ("src", "href") if name in values]
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+@pytest.fixture
+def written(finish, tmp_path: Path) -> dict[str, Path]:
+    study = finish("table4_masking.yaml", "smoke", lambda *_: 43.21)
+    paths = write_report(study.result, study.store, tmp_path / "report", "vjepa-exp run <table4>")
+    return {path.name: path for path in paths}
+
+
+def test_every_file_is_there_and_pictures_can_be_opened(written) -> None:
+    assert {"report.md", "report.html", "masks.png", "loss.png", "accuracy_k400.png"} <= set(written)
+    for name, path in written.items():
+        if name.endswith(".png"):
+            with Image.open(path) as image:
+                assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 2, f"{name} is blank"
+
+
+def test_html_is_self_contained_and_well_formed(written) -> None:
+    page = Page(written["report.html"].read_text(encoding="utf-8"))
+    assert page.open == []
+    assert page.sources
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_report_holds_both_sources_and_says_that_they_differ(written, name: str) -> None:
+    text = written[name].read_text(encoding="utf-8")
+    words = Page(text).words if name.endswith("html") else text
+    for fact in ("43.2", "72.9", "Another scale", "random-tube[0.9]", "32 of 32", "vjepa-exp run <table4>"):
+        assert fact in words, fact
+
+
+def test_markdown_points_to_the_pictures_beside_it(written) -> None:
+    named = re.findall(r"\]\((\w+\.png)\)", written["report.md"].read_text(encoding="utf-8"))
+    assert named
+    assert set(named) <= set(written)
+
+
+def test_failures_are_in_the_report(finish, tmp_path: Path) -> None:
+    study = finish("quickstart.yaml", "paper", lambda *_: 50.0, failed=lambda stage: stage.kind == "probe")
+    paths = write_report(study.result, study.store, tmp_path / "report", "vjepa-exp run quickstart")
+    for path in paths[:2]:
+        text = path.read_text(encoding="utf-8")
+        assert "the worker died" in text
+        assert "failed" in text
+
+
+def test_study_without_any_result_is_still_written(finish, tmp_path: Path) -> None:
+    study = finish("quickstart.yaml", "paper", lambda *_: 0.0, failed=lambda stage: True)
+    names = {path.name for path in write_report(study.result, study.store, tmp_path / "report", "x")}
+    assert names == {"report.md", "report.html", "masks.png"}
