@@ -83,12 +83,15 @@ def resize(frames_THWC: FramesTHWC, height: int, width: int, *, antialias: bool)
     """Bilinear, pixel centres aligned (as `align_corners=False`), on uint8."""
     if frames_THWC.shape[1:3] == (height, width):
         return frames_THWC
-    # Channels last, which is three times faster; torch takes no read-only memory.
-    frames_TCHW = torch.from_numpy(np.require(frames_THWC, requirements=("C", "W"))).permute(0, 3, 1, 2)
-    resized_TCHW = F.interpolate(frames_TCHW, (height, width), mode="bilinear", antialias=antialias)
+    resized_TCHW = F.interpolate(_channels_last(frames_THWC), (height, width), mode="bilinear", antialias=antialias)
     return resized_TCHW.permute(0, 2, 3, 1).numpy()
 
 
 def _mirror(frames_THWC: FramesTHWC) -> FramesTHWC:
-    frames_TCHW = torch.from_numpy(frames_THWC).permute(0, 3, 1, 2)
-    return frames_TCHW.flip(3).permute(0, 2, 3, 1).numpy()  # numpy's own reversal is ten times slower
+    flipped_TCHW = _channels_last(frames_THWC).flip(3)  # numpy's own reversal is ten times slower
+    return flipped_TCHW.permute(0, 2, 3, 1).numpy()
+
+
+def _channels_last(frames_THWC: FramesTHWC) -> torch.Tensor:
+    """Frames as a tensor [T, C, H, W] in the memory order that is three times faster here; copied if read-only."""
+    return torch.from_numpy(np.require(frames_THWC, requirements=("C", "W"))).permute(0, 3, 1, 2)

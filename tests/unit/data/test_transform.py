@@ -87,3 +87,14 @@ def test_a_square_frame_gives_equal_views() -> None:
     views = spatial_views(frames(64, 64), 48, 3, antialias=False)
     assert (views[0] == views[1]).all()
     assert (views[0] == views[2]).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_memory_of_the_decoder_is_read_and_never_written() -> None:
+    clip = frames(32, 32)
+    clip.flags.writeable = False
+    before = clip.copy()
+    whole = CropFlip(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=1.0)
+    assert (crop_flip(clip, whole, 32, keyed_rng(0, "test"), antialias=False) == clip[:, :, ::-1]).all()
+    assert spatial_views(clip, 48, 1, antialias=False).shape == (1, 2, 48, 48, 3)
+    assert (clip == before).all()
