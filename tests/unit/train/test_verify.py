@@ -117,6 +117,14 @@ def test_what_a_set_does_not_hold_is_not_compared(copy: Path) -> None:
     assert {"target_features", "targets_1", "loss"} <= names
 
 
+def test_a_set_without_training_needs_no_masks(copy: Path) -> None:
+    with np.load(copy / "golden.npz") as stored:
+        features_only = {"clips", "target_features", "probe_logits"}
+        change(copy, **{name: None for name in stored if name not in features_only})
+    rows = verify(copy / "checkpoint.pth.tar", copy)
+    assert [row.name for row in rows] == ["target_features", "probe_logits"]
+
+
 def test_mistakes_are_told_in_one_line(copy: Path) -> None:
     checkpoint = copy / "checkpoint.pth.tar"
     with pytest.raises(UserError, match="no such file"):
@@ -131,6 +139,12 @@ def test_mistakes_are_told_in_one_line(copy: Path) -> None:
         verify(checkpoint, copy)
     (copy / "config.json").write_text(json.dumps({key: SETTINGS[key] for key in SETTINGS if key != "depth"}))
     with pytest.raises(UserError, match="lacks 'depth'"):
+        verify(checkpoint, copy)
+    (copy / "config.json").write_text(json.dumps({**SETTINGS, "num_heads": 5}))
+    with pytest.raises(UserError, match="embed_dim 32 is not divisible by num_heads 5"):
+        verify(checkpoint, copy)
+    (copy / "golden.npz").write_bytes((copy / "golden.npz").read_bytes()[:1000])
+    with pytest.raises(UserError, match="not a folder of golden numbers"):
         verify(checkpoint, copy)
     (copy / "config.json").unlink()
     with pytest.raises(UserError, match="not a folder of golden numbers"):
