@@ -16,6 +16,7 @@ from vjepa_exp.data.probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES, FileInfo, probe
 from vjepa_exp.spec.errors import UserError
 
 Progress = Callable[[int, int], None]
+_CHUNK = 16  # files that a process looks into at a time
 
 
 class _Listed(NamedTuple):
@@ -134,9 +135,10 @@ def _classes(labels: list[str], source: Path) -> tuple[list[int], tuple[str, ...
 
 def _probe_all(paths: list[Path], processes: int, progress: Progress | None) -> list[FileInfo]:
     infos: list[FileInfo] = []
+    processes = min(processes, -(-len(paths) // _CHUNK))
     # Not forked: the caller may run threads (Ray, MLflow), and a fork would copy their locks.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) if processes > 1 else nullcontext() as pool:
-        found: Iterable[FileInfo] = pool.map(probe, paths, chunksize=16) if pool else map(probe, paths)
+        found: Iterable[FileInfo] = pool.map(probe, paths, chunksize=_CHUNK) if pool else map(probe, paths)
         for info in found:
             infos.append(info)
             if progress:

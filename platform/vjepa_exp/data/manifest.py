@@ -97,7 +97,8 @@ class Manifest:
     def unreadable(self) -> list[tuple[str, str]]:
         """Path and reason of every file that could not be read when it was indexed."""
         bad = self.table.filter(pc.invert(self.table["decodable"]))
-        return list(zip(bad["path"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+        paths = [str(self.root / path) for path in bad["path"].to_pylist()]
+        return list(zip(paths, bad["reason"].to_pylist(), strict=True))
 
     def _where(self, mask: Any) -> Manifest:
         return Manifest(self.table.filter(mask).combine_chunks(), self.root, self.classes)

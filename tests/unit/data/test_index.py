@@ -114,11 +114,13 @@ def test_a_file_cut_after_its_index_is_listed_as_truncated(make_video, tmp_path:
     assert "truncated in packet" in by_path(index(tmp_path))["f.mp4"]["reason"]
 
 
-def test_several_processes_find_the_same(video_folder: Path) -> None:
+def test_several_processes_find_the_same(video_folder: Path, tmp_path: Path) -> None:
+    files = sorted(video_folder.rglob("*.mp4")) * 2
+    (tmp_path / "list.csv").write_text("".join(f"{file} 0\n" for file in files))
     seen: list[tuple[int, int]] = []
-    manifest = index(video_folder, processes=2, progress=lambda done, total: seen.append((done, total)))
-    assert manifest.table.equals(index(video_folder).table)
-    assert seen == [(i + 1, 12) for i in range(12)]
+    manifest = index(tmp_path / "list.csv", processes=2, progress=lambda done, total: seen.append((done, total)))
+    assert manifest.table.equals(index(tmp_path / "list.csv").table)
+    assert seen == [(i + 1, 24) for i in range(24)]
 
 
 @pytest.mark.parametrize(
