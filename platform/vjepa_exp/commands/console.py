@@ -34,6 +34,7 @@ def grid(header: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[i
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on the standard error; call the function with (done, total)."""
-    with Progress(console=console(stderr=True), transient=True) as bar:
+    out = console(stderr=True)
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(what)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,256 @@
+"""The command line: what it prints, its exit codes, and one clear line for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vjepa_exp.cli import main
+
+TABLE4 = "experiments/table4_masking.yaml"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    shutil.copytree(repo_root / "experiments", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def _call(*arguments: str) -> Outcome:
+        with pytest.raises(SystemExit) as stopped:
+            main(list(arguments))
+        code = stopped.value.code
+        captured = capsys.readouterr()
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return _call
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    """One line per problem, exit 2, no traceback, nothing of a result."""
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.err
+    assert outcome.err.startswith("error: ")
+    for word in words:
+        assert word in outcome.err
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_validate_names_every_profile(call) -> None:
+    outcome = call("validate", TABLE4, "experiments/profiles/laptop.yaml")
+    assert outcome.code == 0
+    assert "paper, laptop, gpu, smoke" in outcome.out
+    assert "(profile)" in outcome.out
+
+
+def test_validate_prints_the_problems_of_all_files_and_the_files_that_are_fine(call, tmp_path: Path) -> None:
+    edit(tmp_path / TABLE4, "iterations: 90000", "itertions: 90000")
+    edit(tmp_path / "experiments/profiles/gpu.yaml", "workers: 1", "workers: one")
+    outcome = call("validate", TABLE4, "experiments/quickstart.yaml")
+    refused(outcome, f"{TABLE4}:", "Did you mean 'iterations'?", "profiles/gpu.yaml:", '"one"')
+    assert outcome.out.startswith("OK experiments/quickstart.yaml")
+    lines = outcome.err.splitlines()
+    assert len(lines) == len(set(lines)), "a problem is printed once, not once per profile"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--set", "recipe.pretrain.optim.itertions=5"], ["--set", "Did you mean 'iterations'?"]),
+        (["--set", "recipe.pretrain.optim.iterations=many"], ["many", "integer"]),
+        (["--set", "recipe.pretrain.optim"], ["a.b=value"]),
+        (["--set", "recipe.pretrain.data.clip.resolution=50"], ["resolution 50", "not divisible"]),
+        (
+            ["--set", "recipe.pretrain.masks=[{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.5]}]"],
+            ["spatial_scale", "1.5"],
+        ),
+        (["--profile", "labtop"], ["no profile 'labtop'", "Did you mean 'laptop'?"]),
+        (["--set", "recipe.pretrain.data.mixture=[{dataset: mine}]"], ["'mine'", "vjepa-exp data index"]),
+        (["--profile", "paper"], ["'k710'", "'ssv2'", "'k400'", "'in1k'", "Register it"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_made(
+    call, tmp_path: Path, options: list[str], words: list[str]
+) -> None:
+    refused(call("run", TABLE4, *options), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_spec_lists_the_known_ones(call) -> None:
+    refused(call("run", "tabel4.yaml"), "no such file", "table4_masking")
+
+
+def test_unknown_command_and_option_are_bad_input(call) -> None:
+    assert call("rnu").code == 2
+    assert call("run", TABLE4, "--profil", "x").code == 2
+
+
+def test_file_that_is_no_yaml_is_refused(call, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("name: [unclosed\n")
+    refused(call("plan", "broken.yaml"), "broken.yaml:", "not valid YAML")
+
+
+def test_experiments_travel_with_the_package(call, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "experiments")
+    assert "Table 4" in call("plan", "table4_masking", "--profile", "smoke").out
+    assert "Table 4" in call("plan", TABLE4, "--profile", "smoke").out
+    assert "table4_masking" in call("list").out
+
+
+def test_plan_says_which_profile_why_and_how_to_get_another(call) -> None:
+    outcome = call("plan", TABLE4)
+    assert outcome.code == 0
+    head = outcome.out[: outcome.out.index("data-demo-")]
+    for words in (
+        "profile laptop",
+        "largest that fits",
+        "differs from the paper",
+        "--profile paper",
+        "demo_motion for ssv2",
+    ):
+        assert words in head
+
+
+def test_plan_of_the_paper_shows_cost_and_what_is_missing(call) -> None:
+    outcome = call("plan", TABLE4, "--profile", "paper")
+    assert outcome.code == 0
+    assert outcome.out.count("missing: data set") == 4
+    assert "A100" in outcome.out
+    assert "326 M" in outcome.out
+
+
+def test_plan_as_json_holds_the_resolved_experiment_and_every_stage(call) -> None:
+    plan = json.loads(call("plan", TABLE4, "--json", "--set", "recipe.seed=7").out)
+    assert plan["profile"] == "laptop"
+    assert plan["experiment"]["recipe"]["seed"] == 7
+    kinds = [stage["kind"] for stage in plan["stages"]]
+    assert (kinds.count("data"), kinds.count("pretrain"), kinds.count("probe")) == (1, 4, 12)
+    assert {cell["stage"] for cell in plan["cells"]} <= {stage["id"] for stage in plan["stages"]}
+    assert not any(stage["in_store"] for stage in plan["stages"])
+
+
+def test_schema_command_writes_what_the_repository_holds(call, repo_root: Path, tmp_path: Path) -> None:
+    assert call("schema", "--out", "out").code == 0
+    for name in ("experiment.schema.json", "profile.schema.json"):
+        assert (tmp_path / "out" / name).read_text() == (repo_root / "docs" / name).read_text(), "run: vjepa-exp schema"
+
+
+def test_resume_and_report_need_a_study(call) -> None:
+    refused(call("resume"), "vjepa-exp run SPEC")
+    refused(call("report", "quickstart"), "vjepa-exp run SPEC")
+
+
+def test_ui_needs_runs(call) -> None:
+    refused(call("ui"), "no MLflow runs yet")
+
+
+def test_store_that_cannot_be_written_is_one_line(call, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the store should be")
+    refused(call("run", TABLE4, "--profile", "smoke"), "cannot be written")
+
+
+def test_store_in_use_is_one_line(call, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from vjepa_exp.graph.store import Store\n"
+        "with Store(Path('runs')).lock(): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            refused(call("run", TABLE4, "--profile", "smoke"), "in use by process", str(holder.pid))
+        finally:
+            holder.kill()
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a mount of its own (Linux, root)"
+)
+def test_full_disk_is_one_line(call, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", runs], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mount is not allowed here")
+    try:
+        with suppress(OSError), (runs / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(512)):
+                pass
+        refused(call("run", TABLE4, "--profile", "smoke"), "No space left on device")
+    finally:
+        subprocess.run(["umount", runs], check=True)
+
+
+def test_ui_takes_the_next_free_port() -> None:
+    from vjepa_exp.commands.machine import _free_port
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < _free_port(port) < port + 20
+
+
+def test_data_index_registers_and_check_notices_a_lost_file(call, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "val"):
+        for label in ("hund", "größe mit leerzeichen"):
+            folder = tmp_path / "bilder" / split / label
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32), "red").save(folder / "ein bild.png")
+    (tmp_path / "bilder" / "train" / "hund" / "kein video.mp4").write_text("text")
+    (tmp_path / "bilder" / "train" / "hund" / "leer.mp4").touch()
+    outcome = call("data", "index", "bilder", "--out", "bilder")
+    assert outcome.code == 0
+    assert outcome.out.count("cannot be read") == 2
+    assert "2 data sets" not in call("validate", "datasets.yaml").out
+    assert call("data", "check", "bilder").code == 0
+    (tmp_path / "bilder" / "val" / "hund" / "ein bild.png").unlink()
+    lost = call("data", "check", "bilder")
+    assert lost.code == 1
+    assert "changed or gone: val/hund/ein bild.png" in lost.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such_folder", "--out", "x"], ["does not exist"]),
+        ([".", "--out", "demo_motion"], ["demo set"]),
+        ([".", "--out", "../x"], ["letters, digits"]),
+        (["empty", "--out", "x"], ["lists no video or image"]),
+        (["only_bad", "--out", "x"], ["none of its 1 files can be read"]),
+    ],
+)
+def test_data_index_refuses(call, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "only_bad").mkdir()
+    (tmp_path / "only_bad" / "a.mp4").write_bytes(b"")
+    refused(call("data", "index", *arguments), *words)
+    assert not (tmp_path / "datasets.yaml").exists()
