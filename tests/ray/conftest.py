@@ -9,10 +9,14 @@ import av
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import write_manifest
 from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Store
+from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 
@@ -43,13 +47,13 @@ EXPERIMENT = {
             },
             "masks": [{"kind": "multi_block", "num_blocks": 2, "spatial_scale": [0.3, 0.3]}],
             "mask_group_size": 4,
-            "optim": {"batch_size": 8, "iterations": 12, "warmup": 2, "clip_grad_after": 2},
+            "optim": {"batch_size": 8, "iterations": 300, "warmup": 20, "clip_grad_after": 20},
             "precision": "fp32",
         },
         "evaluate": {"clips": PROBE},
     },
     "baselines": ["random_init"],
-    "execution": {"device": "cpu", "threads": 1, "checkpoint_every": 4, "log_every": 1, "steps_per_block": 2},
+    "execution": {"device": "cpu", "threads": 1, "checkpoint_every": 40, "log_every": 5},
 }
 
 
@@ -82,16 +86,19 @@ def _write_clip(path: Path, label: int, rng: np.random.Generator) -> None:
         container.mux(stream.encode())
 
 
-@pytest.fixture
-def experiment_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def experiment_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study as a file."""
-    path = tmp_path / "mini.yaml"
+    path = tmp_path_factory.mktemp("experiment") / "mini.yaml"
     path.write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
     return path
 
 
-@pytest.fixture
-def make_plan(experiment_file: Path, datasets_file: Path) -> Callable[..., tuple[Plan, Registry]]:
+MakePlan = Callable[..., tuple[Plan, Registry]]
+
+
+@pytest.fixture(scope="session")
+def make_plan(experiment_file: Path, datasets_file: Path) -> MakePlan:
     """Plans the study with `--set` options."""
 
     def plan(*sets: str) -> tuple[Plan, Registry]:
@@ -99,3 +106,13 @@ def make_plan(experiment_file: Path, datasets_file: Path) -> Callable[..., tuple
         return build_plan(resolve(read_experiment(experiment_file), PAPER, sets), registry), registry
 
     return plan
+
+
+@pytest.fixture(scope="session")
+def unbroken(
+    tmp_path_factory: pytest.TempPathFactory, make_plan: MakePlan, ray_session: None
+) -> tuple[Store, StudyResult]:
+    """The study, done in one go."""
+    plan, registry = make_plan()
+    store = Store(tmp_path_factory.mktemp("unbroken") / "runs")
+    return store, run(plan, store, registry, Console(quiet=True))

@@ -28,7 +28,7 @@ def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callabl
     root = folder / CONTENT
     make_demo(root, FAMILIES[recipe.family], processes, progress)
     datasets = [name for name, (family, _) in DEMO_SETS.items() if family == recipe.family]
-    counts = {}
+    counts: dict[str, float] = {}
     for dataset in datasets:
         task = dataset.removeprefix(f"{recipe.family}_")
         manifest = index(root / f"demo_{task}.csv", processes=processes)

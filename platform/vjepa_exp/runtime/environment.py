@@ -19,13 +19,15 @@ SETTINGS = {
 }
 
 
-def prepare(address: str | None) -> None:
+def prepare(address: str | None, verbose: bool) -> None:
     """Set what the user has not set.
 
     A Ray that is started here asks for a token that only this run's processes know; the token of a cluster is the
     user's.
     """
     settings = dict(SETTINGS)
+    if not verbose:
+        settings |= {"RAY_BACKEND_LOG_LEVEL": "error"}
     if address is None:
         # A process less per stage: nobody takes this machine away with a notice.
         settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}

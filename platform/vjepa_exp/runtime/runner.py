@@ -101,7 +101,7 @@ class _Run:
             self._ended(view, job, outcome, time.monotonic() - begun)
 
     def _train(self) -> None:
-        prepare(self.execution.address)
+        prepare(self.execution.address, self.verbose)
         from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
         from vjepa_exp.runtime.sweep import run_level
 
@@ -174,4 +174,4 @@ def _summary(outcome: Outcome) -> str:
         return f"top-1 {outcome.metrics['top1']:.1f} % of {outcome.coverage['covered']} videos"
     if "loss" in outcome.metrics:
         return f"loss {outcome.metrics['loss']:.3f}"
-    return ", ".join(f"{name}: {count} files" for name, count in outcome.metrics.items())
+    return ", ".join(f"{name}: {count:.0f} files" for name, count in outcome.metrics.items())

@@ -19,7 +19,7 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
     """Ray, running inside the `with` block.
 
     A local Ray declares the CPUs that the run asks for, not those of the machine: they only keep count, and a stage
-    that waits for a CPU that its own helpers hold would wait for ever. It listens on the loopback interface alone.
+    that waits for a CPU that its own helpers hold would wait for ever.
 
     Args:
         address: of a cluster; None starts Ray here.
@@ -43,7 +43,6 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=True,  # Train leaks placement groups inside Tune without its State API
             dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
             log_to_driver=verbose,
             logging_level=level,
         )

@@ -16,6 +16,8 @@ from vjepa_exp.runtime.probe_job import run_probe
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.train.world import World
 
+# What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
+
 RAY_FOLDER = "ray"
 START_ATTEMPTS = 3
 
@@ -43,7 +45,7 @@ def train_stage(job: StageJob) -> Outcome:
                 raise
             log.warning("%s: workers failed (%d of %d)", job.stage.id, failures + 1, job.execution.max_failures)
         else:
-            outcome = result.return_value  # type: ignore[attr-defined]  # Train V2, which `ray.train` becomes at import
+            outcome = result.return_value  # type: ignore[attr-defined]
             assert isinstance(outcome, Outcome)
             return outcome
     raise AssertionError("unreachable")
@@ -60,10 +62,12 @@ def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
             use_gpu=cuda,
             resources_per_worker={"CPU": 1, **({"GPU": 1} if cuda else {})},
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]
             name=f"attempt-{attempt}",
             storage_path=str(job.folder / RAY_FOLDER),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=START_ATTEMPTS),
+            failure_config=FailureConfig(  # type: ignore[call-arg]
+                max_failures=0, controller_failure_limit=START_ATTEMPTS
+            ),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )

@@ -264,8 +264,7 @@ def _values(row: Row) -> dict[str, float]:
 
 
 def _scores(record: Record) -> dict[str, float]:
-    numbers = {name: value for name, value in record.metrics.items() if isinstance(value, int | float)}
-    return {name: float(value) for name, value in numbers.items() if name != "step"}
+    return {name: value for name, value in record.metrics.items() if name != "step"}
 
 
 def _metrics(values: Mapping[str, float], step: int, seconds: float) -> list[Any]:

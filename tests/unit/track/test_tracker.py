@@ -1,0 +1,138 @@
+"""The mirror of a study in MLflow, on a real SQLite server: late, interrupted, continued, away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.store import Record, Store
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.track.journal import JOURNAL, Journal
+from vjepa_exp.track.mirror import Mirror
+from vjepa_exp.track.tracker import Tracker, flat, tracking_uri
+
+EXPERIMENT = {
+    "name": "study",
+    "paper": {"table": 4},
+    "recipe": {
+        "pretrain": {"data": {"mixture": [{"dataset": "tiny_motion"}]}, "optim": {"iterations": 20, "warmup": 2}},
+        "evaluate": {"motion": {"kind": "linear_probe", "dataset": "tiny_motion"}},
+    },
+    "vary": {"axes": {"pretrain.optim.lr": {"low": 1.0e-4, "high": 1.0e-3}}},
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """A study of two variants."""
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(EXPERIMENT), encoding="utf-8")
+    return build_plan(resolve(read_experiment(path), PAPER), Registry(tmp_path / "datasets.yaml"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return Store(tmp_path / "runs")
+
+
+def begin(store: Store, plan: Plan, steps: int) -> None:
+    """The first pretraining of the plan as a run leaves it after some steps."""
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    journal = Journal(store.begin(stage) / JOURNAL)
+    for step in range(1, steps + 1):
+        journal.write(step, {"loss": 1 / step})
+    journal.close()
+
+
+def finish(store: Store, plan: Plan) -> dict[str, Record]:
+    """All stages of the plan done."""
+    records = {}
+    for stage in plan.stages:
+        store.begin(stage)
+        metrics = {"top1": 50.0} if stage.kind == "probe" else {"loss": 0.5}
+        records[stage.fingerprint] = store.commit(stage, metrics, [], {})
+    return records
+
+
+def runs_of(store: Store) -> dict[str, Run]:
+    client = MlflowClient(tracking_uri(store, None))
+    experiment = client.get_experiment_by_name("vjepa-exp")
+    assert experiment is not None
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_run_that_was_interrupted_continues_its_mlflow_runs(plan: Plan, store: Store) -> None:
+    begin(store, plan, steps=7)
+    Tracker(plan, store, None).sync({}, {}, ended=True)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    before = runs_of(store)
+    assert {run.info.status for run in before.values()} == {"KILLED"}
+
+    begin(store, plan, steps=12)
+    tracker = Tracker(plan, store, None)
+    tracker.sync(finish(store, plan), {}, ended=True)
+    after = runs_of(store)
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert {name: after[name].info.run_id for name in before} == {name: run.info.run_id for name, run in before.items()}
+    history = MlflowClient(tracking_uri(store, None)).get_metric_history(after[stage.id].info.run_id, "loss")
+    assert sorted(metric.step for metric in history) == list(range(1, 13))
+    assert tracker.run_id(stage) == after[stage.id].info.run_id
+
+
+def test_the_tree_is_study_variant_stage_with_parameters_and_tags(plan: Plan, store: Store) -> None:
+    Tracker(plan, store, None).sync(finish(store, plan), {}, ended=True)
+    runs = runs_of(store)
+    by_id = {run.info.run_id: run for run in runs.values()}
+    for stage in plan.stages:
+        run = runs[stage.id]
+        assert run.data.tags["fingerprint"] == stage.fingerprint
+        assert run.data.tags["paper_table"] == "4"
+        if stage.kind != "data":
+            variant = by_id[run.data.tags["mlflow.parentRunId"]]
+            assert variant.data.tags["kind"] == "variant"
+            assert variant.data.metrics["motion.top1"] == 50.0
+            assert by_id[variant.data.tags["mlflow.parentRunId"]].data.tags["kind"] == "study"
+    rates = {run.data.params["pretrain.optim.lr"] for run in runs.values() if run.data.tags["kind"] == "pretrain"}
+    assert rates == {"0.0001", "0.001"}
+
+
+def test_a_failure_is_marked_with_its_reason(plan: Plan, store: Store) -> None:
+    begin(store, plan, steps=3)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    Tracker(plan, store, None).sync({}, {stage.fingerprint: "the loss is nan"}, ended=True)
+    run = runs_of(store)[stage.id]
+    assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "the loss is nan")
+
+
+def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(plan: Plan, store: Store) -> None:
+    begin(store, plan, steps=5)
+    lines: list[str] = []
+    away = Mirror(Tracker(plan, store, "http://127.0.0.1:9"), {}, {}, lines.append)
+    away.start()
+    away.finish()
+    assert len([line for line in lines if "cannot be reached" in line]) == 1
+    assert all("\n" not in line for line in lines)
+
+    Tracker(plan, store, None).sync(finish(store, plan), {}, ended=True)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5
+
+
+def test_nested_parameters_become_dotted_names() -> None:
+    value = {"a": {"b": 1, "c": [1, 2]}, "masks": [{"kind": "x"}, {"kind": "y"}], "none": None, "empty": {}}
+    assert flat(value) == {"a.b": "1", "a.c": "[1, 2]", "masks.0.kind": "x", "masks.1.kind": "y", "none": "None"}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "mlflow"]
