@@ -24,8 +24,8 @@ class Coverage:
 
     @classmethod
     def of(cls, total: int, unreadable: Iterable[Unreadable]) -> Self:
-        """Coverage with a sorted list."""
-        return cls(total, tuple(sorted(unreadable)))
+        """Coverage with each video listed once, however often and on however many workers it was met."""
+        return cls(total, tuple(sorted(set(unreadable))))
 
     @property
     def covered(self) -> int:

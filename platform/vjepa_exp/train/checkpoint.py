@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import PretrainRecipe
@@ -64,7 +65,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise UserError(f"checkpoint {path} has format {found}, this version reads {FORMAT}")
-    return Checkpoint(PretrainRecipe.model_validate_json(content["recipe"]), content["order"], content["state"])
+    try:
+        recipe = PretrainRecipe.model_validate_json(content["recipe"])
+    except ValidationError as error:
+        raise UserError(f"checkpoint {path} holds a recipe that this version cannot read") from error
+    return Checkpoint(recipe, content["order"], content["state"])
 
 
 def load_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str) -> None:

@@ -153,7 +153,7 @@ def score_probe(
         )
     if len(seen) == 0:
         raise UserError("no test video can be read" if num_videos else "the test split has no videos")
-    return ProbeOutcome(accuracy, Coverage.of(num_videos, missed))
+    return ProbeOutcome(accuracy, Coverage(num_videos, tuple(sorted(missed))))
 
 
 def _initial_probe(recipe: ProbeRecipe, encoder: VideoEncoder, num_classes: int) -> AttentiveProbe | LinearProbe:

@@ -10,8 +10,8 @@ from vjepa_exp.spec.errors import UserError
 BAD = [Unreadable("b.mp4", "zero bytes"), Unreadable("a.mp4", "truncated")]
 
 
-def test_unreadable_videos_are_sorted_and_subtracted() -> None:
-    coverage = Coverage.of(40, BAD)
+def test_unreadable_videos_count_once_in_order() -> None:
+    coverage = Coverage.of(40, [*BAD, BAD[0]])
     assert coverage.covered == 38
     assert [one.path for one in coverage.unreadable] == ["a.mp4", "b.mp4"]
 

@@ -49,6 +49,17 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, keep: float) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"format": 99}, "has format 99, this version reads 1"), ({"recipe": '{"kind": "pretrain"}'}, "cannot read")],
+)
+def test_a_checkpoint_of_another_version_is_refused(folder: Path, change: dict[str, Any], message: str) -> None:
+    content = torch.load(folder / STATE_FILE, weights_only=True)
+    torch.save({**content, **change}, folder / STATE_FILE)
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(folder)
+
+
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint in .*state\.pt is missing"):
         read_checkpoint(tmp_path)
