@@ -34,8 +34,8 @@ class Line(NamedTuple):
 def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) -> tuple[Figure, ...]:
     """Write every picture that the study has data for into `folder`."""
     figures = [
-        _masks(result, folder),
-        _lines(folder / "loss.png", _loss_lines(result, store), "Pretraining loss", "step", "loss"),
+        _masks(result, table, folder),
+        _lines(folder / "loss.png", _loss_lines(result, table, store), "Pretraining loss", "step", "loss"),
     ]
     for column in table.columns:
         lines = _accuracy_lines(result, table, column.id, store)
@@ -50,8 +50,8 @@ def colour_of(result: StudyResult) -> Callable[[str], str]:
     return lambda name: COLOURS[names.index(name) % len(COLOURS)]
 
 
-def _loss_lines(result: StudyResult, store: Store) -> list[Line]:
-    labels, colour = {v.name: v.label for v in result.plan.variants}, colour_of(result)
+def _loss_lines(result: StudyResult, table: Table, store: Store) -> list[Line]:
+    labels, colour = {row.id: row.label for row in table.rows}, colour_of(result)
     return [
         _line(labels[name], colour(name), store.path(stage), "loss")
         for (name, _), stage in result.plan.pretraining.items()
@@ -72,8 +72,9 @@ def _line(label: str, colour: str, folder: Path, metric: str, x: str = "step") -
     return Line(label, colour, [row[x] for row in rows], [row[metric] for row in rows])
 
 
-def _masks(result: StudyResult, folder: Path) -> Figure | None:
-    recipes = {variant.label: variant.recipe for variant in result.plan.variants}
+def _masks(result: StudyResult, table: Table, folder: Path) -> Figure:
+    labels = {row.id: row.label for row in table.rows}
+    recipes = {labels[variant.name]: variant.recipe for variant in result.plan.variants}
     canvas = draw_masks(recipes)
     _save(canvas, folder / "masks.png")
     caption = "One draw per mask, frame by frame. Dark: the context the encoder sees. Light: the targets it predicts."
