@@ -24,7 +24,9 @@ from typing import Any
 
 from vjepa_exp.runtime.environment import prepare
 
-prepare(None, verbose=False)  # ruff: noqa: E402, Ray reads its environment when it is imported
+# Ray reads its environment when it is imported:
+# ruff: noqa: E402
+prepare(None, verbose=False)
 
 import numpy as np
 import torch
