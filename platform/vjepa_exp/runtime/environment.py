@@ -13,6 +13,8 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Reports are paced by this poll, and so is the end of every stage.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A machine that is busy with other work is slow, not broken.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # Ctrl-C ends the run at once: what Tune would save on the way is in the store anyway.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -14,7 +14,7 @@ from rich.console import Console
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
-from vjepa_exp.graph.stage import LEVELS, Stage
+from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.runtime.environment import prepare
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, Progress, StageJob, manifest_name
@@ -113,7 +113,7 @@ class _Run:
                 if not ready:
                     continue
                 jobs = [self._job(stage) for stage in ready]
-                scratch = (self.store.root / TUNE_FOLDER / LEVELS[level]).resolve()
+                scratch = (self.store.root / TUNE_FOLDER).resolve()
                 with View(self.console, jobs) as view:
                     run_level(jobs, scratch, partial(self._ended, view))
 

@@ -38,6 +38,7 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
     level = logging.INFO if verbose else logging.ERROR
     if address is None:
         ray.init(
+            address="local",
             num_cpus=cpus,
             num_gpus=gpus,
             object_store_memory=OBJECT_STORE_BYTES,
@@ -70,5 +71,5 @@ def _join(address: str, cpus: int, gpus: int, verbose: bool, level: int) -> None
 
 def _silence() -> None:
     for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us, in a line each
     warnings.filterwarnings("ignore", module=r"ray\..*")

@@ -35,6 +35,7 @@ class View:
     def __init__(self, console: Console, jobs: Sequence[StageJob]) -> None:
         self._console, self._jobs = console, {job.stage.id: job for job in jobs}
         self._begun: dict[str, _Begun] = {}
+        self._said: dict[str, str] = {}
         self._rows: dict[str, TaskID] = {}
         self._bars: Bars | None = None
         self._stop = threading.Event()
@@ -80,7 +81,9 @@ class View:
     def _show(self, name: str, progress: Progress) -> None:
         text = self._text(name, progress)
         if self._bars is None:
-            self._console.print(f"{name}  {text}")
+            if self._said.get(name) != text:
+                self._console.print(f"{name}  {text}")
+            self._said[name] = text
             return
         if name not in self._rows:
             self._rows[name] = self._bars.add_task(name, total=None, text="")
