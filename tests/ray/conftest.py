@@ -16,9 +16,12 @@ from vjepa_exp.data.manifest import write_manifest
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
+from vjepa_exp.runtime.environment import prepare
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+
+prepare(None, verbose=False)  # before a test imports Ray
 
 PROBE = {
     "kind": "attentive_probe",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
@@ -73,10 +73,10 @@ class _Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A stage failed for good: what is known about it goes to its folder."""
-        error = trial.get_pickled_error()
         log = self._jobs[trial.config["stage"]].folder / FAILURE
-        log.write_text(f"{error}\n", encoding="utf-8")
-        self._end(trial, Failure(_reason(error), log))
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+        log.write_text(text, encoding="utf-8")
+        self._end(trial, Failure(_reason(text, trial.pickled_error_file), log))
 
     def _end(self, trial: Trial, result: Outcome | Failure) -> None:
         job = self._jobs[trial.config["stage"]]
@@ -84,9 +84,9 @@ class _Watch(tune.Callback):
         self._on_end(job, result, time.monotonic() - self._begun[trial.trial_id])
 
 
-def _reason(error: BaseException | None) -> str:
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, UserError):
-        return str(cause)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+def _reason(text: str, pickled: str | None) -> str:
+    """What a user is told: our own message, or else the last line of the traceback."""
+    error = cloudpickle.loads(Path(pickled).read_bytes()) if pickled else None
+    if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
+        return str(error.cause)
+    return text.strip().splitlines()[-1].strip()
