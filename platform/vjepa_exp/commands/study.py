@@ -20,7 +20,6 @@ from vjepa_exp.graph.profile import choose_profile
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.report.table import build_table
-from vjepa_exp.runtime.runner import run as run_plan
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
@@ -92,6 +91,8 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     before = stored_result(study.plan, study.store)
     _announce(study, before, out)
     save_request(study.folder, study.request)
+    from vjepa_exp.runtime.runner import run as run_plan  # `plan` answers at once without it
+
     try:
         result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose)
     except KeyboardInterrupt:
