@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-# Set before torch or Ray is imported: one computing thread a process, so that tests beside each other and Ray's
-# actors do not fight for the cores; a local Ray without login, whose controller polls often enough for short runs.
+from vjepa_exp.runtime.environment import prepare
+
+# Both before a test module imports torch or Ray. One computing thread a process: tests beside Ray's actors do not
+# fight for the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+prepare(address=None, verbose=False)
 
 
 @pytest.fixture(scope="session")
@@ -36,16 +33,8 @@ def shared_dir(repo_root: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """One local Ray instance for all tests marked `ray`: starting one takes seconds."""
-    import ray
+    """One local Ray for all tests marked `ray`: starting one takes seconds, and a run joins the one that is there."""
+    from vjepa_exp.runtime import session
 
-    # The dashboard stays on: trainers inside Tune leak their placement groups without it.
-    ray.init(
-        num_cpus=8,
-        object_store_memory=300_000_000,
-        include_dashboard=True,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
-    yield
-    ray.shutdown()
+    with session.ray_session(address=None, cpus=8, gpus=0):
+        yield
