@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -120,7 +120,7 @@ def encode(path: Path, frames_THWC: npt.NDArray[np.uint8], fps: int) -> None:
 def _write_lists(root: Path, items: list[_Item]) -> None:
     clips = [item for item in items if item.motion is not None]
     stills = [item for item in items if item.motion is None]
-    tasks = {
+    tasks: dict[str, tuple[Sequence[str], list[tuple[_Item, int | None]]]] = {
         "appearance": (APPEARANCES, [(item, item.appearance) for item in clips]),
         "motion": (MOTIONS, [(item, item.motion) for item in clips]),
         "stills": (APPEARANCES, [(item, item.appearance) for item in stills]),

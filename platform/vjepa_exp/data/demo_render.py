@@ -1,143 +1,138 @@
-"""Pictures of the demo data: one textured sprite that moves over a cluttered background, from (seed, split, index).
+"""Pictures of the demo data: a flock of textured sprites over a textured background, from a random generator.
 
-*Appearance* is what the sprite is: an outline and the family of its texture. *Motion* is how it moves. Everything else
-(place, size, rotation, deformation, colours, phase and frequency of the texture, the background) is drawn anew for every
-clip. Sprite and background have similar colours and contrast, so that no single patch gives either label away: the
-outline and the path show only where several patches and frames are put together.
+*Appearance* is what the sprites are: the outline that all of a clip share. *Motion* is how all of them move. The rest
+(places, size, rotation, deformation, colours, textures, background, grain) is drawn anew for every clip, and colours for
+every sprite, so that neither colour nor place tells a class.
 
 Legend: T frames, S side in pixels; coordinates are in units of the side, the origin in the middle of the frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 APPEARANCES = ("disc", "ring", "triangle", "square", "bar", "cross", "star", "half")
 MOTIONS = ("right", "left", "down", "up", "clockwise", "counterclockwise", "grow", "shrink")
 
+_SHIFT = 0.35  # way of a sprite over the clip, in sides
+_TURN = 2.2  # rotation over the clip, in radians
+_ZOOM = 0.55  # change of the logarithm of the size over the clip
+_SPACING = (0.36, 0.48)  # distance of neighbouring sprites
+_FILL = (0.30, 0.36)  # size of a sprite in spacings
+_FLOCK = 8  # sprites along an edge before the flock repeats itself, outside the frame
+_SPRITE_BRIGHTNESS = 0.72
+_BACKGROUND_BRIGHTNESS = 0.3
+_COLOUR = 0.12
+_SPRITE_CONTRAST = 0.12
+_BACKGROUND_CONTRAST = 0.06
+_GRAIN = 0.1  # noise of every pixel of every frame: it cannot be predicted
 _ANGLES = 512
-_SHIFT = 0.5  # way of a sprite over the clip, in sides
-_ORBIT_RADIUS = 0.2
-_ASIDE = 0.18
-_ZOOM = 1.0  # logarithm of the change of size over the clip
-_RADIUS = (0.17, 0.23)
-_SPRITE_MEAN = 0.45
-_BACKGROUND_MEAN = 0.4
-_HUE = 0.25
-_TEXTURE = 0.2
-_CLUTTER = 0.35
-_CELL = (3, 6)  # pixels of a background cell at a side of 64
-_GRAIN = 0.03
 
 
-class _Path(NamedTuple):
-    """Centre and logarithm of the size over the frames, each [T]."""
+class _Flock(NamedTuple):
+    """Every pixel in the coordinates of its nearest sprite: `u`, `v` [T, S, S] in units of the sprite's size."""
 
-    x: Floats
-    y: Floats
-    log_size: Floats
+    u: Floats
+    v: Floats
+    scale: Floats
+    """Pixels of a sprite's size, [T, 1, 1]."""
+    sprite: npt.NDArray[np.int64]
+    """Number of the sprite, [T, S, S]."""
 
 
 def render_clip(
     rng: np.random.Generator, appearance: int, motion: int, num_frames: int, side: int
 ) -> npt.NDArray[np.uint8]:
     """A clip, uint8 [T, S, S, 3]."""
-    time_T = (np.arange(num_frames, dtype=np.float32) / max(1, num_frames - 1)) - 0.5
-    path = _path(rng, MOTIONS[motion], time_T)
-    alpha_TSS1, colour_TSSC = _sprite(rng, APPEARANCES[appearance], path, time_T, side)
-    background_SSC = _background(rng, side)
-    clip = alpha_TSS1 * colour_TSSC + (1 - alpha_TSS1) * background_SSC
-    clip += rng.standard_normal(clip.shape, dtype=np.float32) * _GRAIN
+    time_T11 = (np.arange(num_frames) / max(1, num_frames - 1) - 0.5)[:, None, None]
+    flock = _flock(rng, MOTIONS[motion], time_T11, side)
+    alpha_TSS1 = _opacity(rng, APPEARANCES[appearance], flock)[..., None]
+    clip = alpha_TSS1 * _sprite_colours(rng, flock) + (1 - alpha_TSS1) * _background(rng, side)
+    clip += rng.normal(size=clip.shape) * _GRAIN
     return (np.clip(clip, 0, 1) * 255).astype(np.uint8)
 
 
 def render_still(rng: np.random.Generator, appearance: int, side: int) -> npt.NDArray[np.uint8]:
-    """An image of a sprite, uint8 [S, S, 3]."""
-    motion = int(rng.integers(len(MOTIONS)))
-    return render_clip(rng, appearance, motion, 1, side)[0]
+    """An image of such a flock, uint8 [S, S, 3]."""
+    return render_clip(rng, appearance, int(rng.integers(len(MOTIONS))), 1, side)[0]
 
 
-def _path(rng: np.random.Generator, motion: str, time_T: Floats) -> _Path:
-    """The way of the sprite; `time_T` runs from -0.5 to 0.5."""
-    speed = rng.uniform(0.85, 1.15)
-    x, y = rng.uniform(-0.1, 0.1, 2) + _ASIDE * rng.uniform(-1, 1, 2)
-    still_T = np.zeros_like(time_T)
-    way_T = _SHIFT * speed * time_T
-    angle_T = rng.uniform(0, 2 * np.pi) + 2 * np.pi * speed * time_T
-    size_T = _ZOOM * speed * time_T
+def _flock(rng: np.random.Generator, motion: str, time_T11: Floats, side: int) -> _Flock:
+    """Sprites on a shifted, turned and jittered lattice, all moving the same way."""
+    speed = rng.uniform(0.8, 1.2)
     sign = -1 if motion in ("left", "up", "counterclockwise", "shrink") else 1
+    dx, dy, turn, zoom = rng.normal(size=4) * (0.04, 0.04, 0.15, 0.05)
     if motion in ("right", "left"):
-        return _Path(sign * way_T, y + still_T, still_T)
-    if motion in ("down", "up"):
-        return _Path(x + still_T, sign * way_T, still_T)
-    if motion in ("clockwise", "counterclockwise"):  # y points down: growing angles turn clockwise
-        return _Path(_ORBIT_RADIUS * np.cos(sign * angle_T), _ORBIT_RADIUS * np.sin(sign * angle_T), still_T)
-    return _Path(x + still_T, y + still_T, sign * size_T)
-
-
-def _sprite(rng: np.random.Generator, appearance: str, path: _Path, time_T: Floats, side: int) -> tuple[Floats, Floats]:
-    """Opacity [T, S, S, 1] and colour [T, S, S, 3] of the sprite, in every frame."""
-    size_T = rng.uniform(*_RADIUS) * np.exp(path.log_size)
-    turn_T = rng.uniform(0, 2 * np.pi) + rng.normal() * 0.4 * time_T
+        dx += sign * _SHIFT
+    elif motion in ("down", "up"):
+        dy += sign * _SHIFT
+    elif motion in ("clockwise", "counterclockwise"):  # y points down: growing angles turn clockwise
+        turn += sign * _TURN
+    else:
+        zoom += sign * _ZOOM
+    time_T11 = speed * time_T11
+    spacing, lattice_angle = rng.uniform(*_SPACING), rng.uniform(0, 2 * np.pi)
     pixel_S = (np.arange(side) + 0.5) / side - 0.5
-    dx_T1S = (pixel_S - path.x[:, None])[:, None, :]
-    dy_TS1 = (pixel_S - path.y[:, None])[:, :, None]
-    cos, sin, size = (value[:, None, None] for value in (np.cos(turn_T), np.sin(turn_T), size_T))
-    u_TSS = (dx_T1S * cos + dy_TS1 * sin) / size
-    v_TSS = (-dx_T1S * sin + dy_TS1 * cos) / size
-    radius_TSS = np.hypot(u_TSS, v_TSS)
-    edge_TSS = _deformed(rng, OUTLINES[appearance])[_angle_index(u_TSS, v_TSS)]
-    alpha_TSS = np.clip((edge_TSS - radius_TSS) * size * side + 0.5, 0, 1)
+    p_TSS, q_TSS = _turned(pixel_S[None, None] - dx * time_T11, pixel_S[None, :, None] - dy * time_T11, lattice_angle)
+    p_TSS, q_TSS = ((axis + rng.uniform(0, _FLOCK * spacing)) / spacing for axis in (p_TSS, q_TSS))
+    row_TSS, column_TSS = np.floor(p_TSS).astype(np.int64), np.floor(q_TSS).astype(np.int64)
+    sprite_TSS = row_TSS % _FLOCK * _FLOCK + column_TSS % _FLOCK
+    jitter = rng.uniform(-0.06, 0.06, (2, _FLOCK**2))
+    a_TSS = (p_TSS - row_TSS - 0.5 - jitter[0][sprite_TSS]) * spacing
+    b_TSS = (q_TSS - column_TSS - 0.5 - jitter[1][sprite_TSS]) * spacing
+    size_T11 = rng.uniform(*_FILL) * spacing * np.exp(zoom * time_T11 - abs(zoom) * 0.3)
+    pose = rng.uniform(0, 2 * np.pi) + rng.normal(size=_FLOCK**2) * 0.3
+    u_TSS, v_TSS = _turned(a_TSS, b_TSS, pose[sprite_TSS] + turn * time_T11)
+    stretch = np.exp(rng.uniform(-0.12, 0.12))
+    return _Flock(u_TSS / size_T11 * stretch, v_TSS / size_T11 / stretch, size_T11 * side, sprite_TSS)
+
+
+def _turned(x: Any, y: Any, angle: Any) -> tuple[Any, Any]:
+    """Coordinates in a frame turned by `angle`."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return x * cos + y * sin, -x * sin + y * cos
+
+
+def _opacity(rng: np.random.Generator, appearance: str, flock: _Flock) -> Any:
+    """1 inside a sprite, 0 outside, with an edge of one pixel, [T, S, S]."""
+    radius_TSS = np.hypot(flock.u, flock.v)
+    angle_TSS = np.arctan2(flock.v, flock.u) % (2 * np.pi) / (2 * np.pi)
+    edge_TSS = _deformed(rng, OUTLINES[appearance])[(angle_TSS * _ANGLES).astype(np.int64) % _ANGLES]
+    alpha_TSS = np.clip((edge_TSS - radius_TSS) * flock.scale + 0.5, 0, 1)
     if appearance == "ring":
-        alpha_TSS *= np.clip((radius_TSS - 0.5 * edge_TSS) * size * side + 0.5, 0, 1)
-    wave_TSS = _texture(rng, APPEARANCES.index(appearance) % 4, u_TSS, v_TSS, radius_TSS)
-    colour_TSSC = _SPRITE_MEAN + _hue(rng) + _TEXTURE * wave_TSS[..., None]
-    return alpha_TSS[..., None].astype(np.float32), colour_TSSC.astype(np.float32)
+        alpha_TSS *= np.clip((radius_TSS - 0.55 * edge_TSS) * flock.scale + 0.5, 0, 1)
+    return alpha_TSS
 
 
-def _texture(rng: np.random.Generator, family: int, u: Any, v: Any, radius: Any) -> Any:
-    """Stripes, checks, rings or none, in [-1, 1], of random frequency and phase."""
-    frequency = 2 * np.pi * rng.uniform(0.7, 1.1)
-    phase, other = rng.uniform(0, 2 * np.pi, 2)
-    waves: tuple[Callable[[], Any], ...] = (
-        lambda: np.sin(frequency * u + phase),
-        lambda: 1.6 * np.sin(frequency * u + phase) * np.sin(frequency * v + other),
-        lambda: np.sin(frequency * radius + phase),
-        lambda: np.zeros_like(u),
-    )
-    return np.tanh(2.5 * waves[family]())
+def _sprite_colours(rng: np.random.Generator, flock: _Flock) -> Any:
+    """A colour for each sprite and stripes that turn with it, [T, S, S, 3]."""
+    colours = rng.normal(size=(_FLOCK**2, 3))
+    colours -= colours.mean(axis=1, keepdims=True)
+    stripes_TSS = _wave(rng, flock.u, flock.v, rng.uniform(0.6, 1.6))
+    return (_SPRITE_BRIGHTNESS + _COLOUR * colours)[flock.sprite] + _SPRITE_CONTRAST * stripes_TSS[..., None]
 
 
-def _background(rng: np.random.Generator, side: int) -> Floats:
-    """Clutter [S, S, 3]: cells of random colours."""
-    cell = int(rng.integers(*_CELL, endpoint=True)) * side // 64
-    num_cells = side // cell + 2
-    cells = rng.uniform(-1, 1, (num_cells, num_cells, 3))
-    row, column = rng.integers(0, cell, 2)
-    pixels = cells.repeat(cell, axis=0).repeat(cell, axis=1)[row : row + side, column : column + side]
-    return (_BACKGROUND_MEAN + _CLUTTER * pixels).astype(np.float32)
+def _background(rng: np.random.Generator, side: int) -> Any:
+    """Two faint waves, [S, S, 1]."""
+    pixel_S = (np.arange(side) + 0.5) / side
+    frequency = rng.uniform(2, 6)
+    waves = [_wave(rng, pixel_S[None, :], pixel_S[:, None], f) for f in (frequency, frequency * rng.uniform(0.7, 1.4))]
+    return (_BACKGROUND_BRIGHTNESS + _BACKGROUND_CONTRAST * 0.5 * (waves[0] + waves[1]))[..., None]
 
 
-def _hue(rng: np.random.Generator) -> Any:
-    """A colour without brightness."""
-    colour = rng.normal(size=3)
-    colour -= colour.mean()
-    return _HUE * colour / np.linalg.norm(colour)
-
-
-def _angle_index(u: Any, v: Any) -> Any:
-    return (np.arctan2(v, u) % (2 * np.pi) / (2 * np.pi) * _ANGLES).astype(np.int64) % _ANGLES
+def _wave(rng: np.random.Generator, x: Any, y: Any, frequency: float) -> Any:
+    along, _ = _turned(x, y, rng.uniform(0, np.pi))
+    return np.sin(2 * np.pi * frequency * along + rng.uniform(0, 2 * np.pi))
 
 
 def _deformed(rng: np.random.Generator, outline: Any) -> Any:
     """An outline that differs a little from all others of its kind."""
-    waves = [rng.normal() * 0.04 * np.sin(k * _THETA + rng.uniform(0, 2 * np.pi)) for k in (2, 3)]
+    waves = [rng.normal() * 0.03 * np.sin(k * _THETA + rng.uniform(0, 2 * np.pi)) for k in (2, 3)]
     return outline * (1 + sum(waves))
 
 
@@ -182,7 +177,7 @@ def _cross_corners(arm: float) -> npt.NDArray[np.float64]:
 _HALF_ANGLES = np.linspace(-np.pi / 2, np.pi / 2, 24)
 OUTLINES = {
     "disc": np.ones(_ANGLES),
-    "ring": _of_unit_area(np.ones(_ANGLES), share=0.75),
+    "ring": _of_unit_area(np.ones(_ANGLES), share=0.7),
     "triangle": _polygon(_regular(3)),
     "square": _polygon(_regular(4)),
     "bar": _polygon(np.array([[1, -0.3], [1, 0.3], [-1, 0.3], [-1, -0.3]])),

@@ -16,8 +16,8 @@ class DemoSpec(Spec):
     version: str = "1"
     """Raised with every change of the generator that changes a pixel."""
     seed: NonNegativeInt = 0
-    num_train: PositiveInt = 1024
-    num_val: PositiveInt = 512
+    num_train: PositiveInt = 640
+    num_val: PositiveInt = 320
     num_train_stills: PositiveInt = 512
     num_val_stills: PositiveInt = 256
     num_classes: PositiveInt = 8
