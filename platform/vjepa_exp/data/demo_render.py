@@ -1,8 +1,8 @@
 """Pictures of the demo data: a flock of textured sprites over a textured background, from a random generator.
 
 *Appearance* is what the sprites are: the outline that all of a clip share. *Motion* is how all of them move. The rest
-(places, size, rotation, deformation, colours, textures, background, grain) is drawn anew for every clip, and colours for
-every sprite, so that neither colour nor place tells a class.
+(places, size, rotation, deformation, colours, textures, background, grain) is drawn anew for every clip, and colours
+for every sprite, so that neither colour nor place tells a class.
 
 Legend: T frames, S side in pixels; coordinates are in units of the side, the origin in the middle of the frame.
 """

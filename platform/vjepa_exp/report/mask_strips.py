@@ -21,7 +21,7 @@ PALETTE = ListedColormap(["#ffffff", "#dfe5ea", "#0b3c5d"])
 def draw_masks(recipes: Mapping[str, Recipe]) -> Figure:
     """One row per variant, one strip per mask of its recipe."""
     across = max(len(recipe.pretrain.masks) for recipe in recipes.values())
-    figure = Figure(figsize=(3.9 * across, 0.35 + 0.95 * len(recipes)), layout="constrained", dpi=160)
+    figure = Figure(figsize=(3.9 * across, 0.35 + 1.1 * len(recipes)), layout="constrained", dpi=160)
     grid = figure.subplots(len(recipes), across, squeeze=False)
     for row, (label, recipe) in zip(grid, recipes.items(), strict=True):
         for i, axes in enumerate(row):
@@ -30,7 +30,7 @@ def draw_masks(recipes: Mapping[str, Recipe]) -> Figure:
             if i < len(recipe.pretrain.masks):
                 strip, share = film_strip(recipe, i)
                 axes.imshow(strip, cmap=PALETTE, vmin=0, vmax=2, interpolation="nearest")
-                title = f"{label}  ·  {describe(recipe.pretrain.masks[i])}  ·  context {share:.0%}"
+                title = f"{label}\n{describe(recipe.pretrain.masks[i])}  ·  context {share:.0%}"
                 axes.set_title(title, fontsize=7, loc="left", color="#37424d")
     return figure
 
