@@ -72,7 +72,7 @@ def assert_same_bits(store: Store, plan: Plan, unbroken: tuple[Store, StudyResul
 
 
 def wait_for_step(journal: Path, step: int) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not any(row["step"] >= step for row in read_journal(journal)):
         assert time.monotonic() < deadline, f"step {step} was not reached"
         time.sleep(0.02)
