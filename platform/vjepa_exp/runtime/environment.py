@@ -29,7 +29,8 @@ def prepare(address: str | None, verbose: bool) -> None:
     """
     settings = dict(SETTINGS)
     if not verbose:
-        settings |= {"RAY_BACKEND_LOG_LEVEL": "error"}
+        # A stage has more processes than Ray thinks wise on a small machine; that is no news for the user.
+        settings |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node"}
     if address is None:
         # A process less per stage: nobody takes this machine away with a notice.
         settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
