@@ -1,8 +1,9 @@
-"""Pictures of the demo data: a flock of textured sprites over a textured background, from a random generator.
+"""Pictures of the demo data: a textured sprite that crosses a textured background, under snow, from a random generator.
 
-*Appearance* is what the sprites are: the outline that all of a clip share. *Motion* is how all of them move. The rest
-(places, size, rotation, deformation, colours, textures, background, grain) is drawn anew for every clip, and colours
-for every sprite, so that neither colour nor place tells a class.
+*Appearance* is what the sprite is: its outline. *Motion* is the direction in which it moves. The rest (place, size,
+pose, deformation, speed, textures, background) is drawn anew for every clip. The snow is new in every frame and as
+bright as the sprite itself, so that no single patch of a few frames shows what is there: the sprite has to be put
+together from where it was and where it goes. All is grey, so that no colour tells the sprite apart.
 
 Legend: T frames, S side in pixels; coordinates are in units of the side, the origin in the middle of the frame.
 """
@@ -17,32 +18,27 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 APPEARANCES = ("disc", "ring", "triangle", "square", "bar", "cross", "star", "half")
-MOTIONS = ("right", "left", "down", "up", "clockwise", "counterclockwise", "grow", "shrink")
+MOTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right")
+"""Directions, an eighth of a turn apart; y points down, so they run clockwise."""
 
-_SHIFT = 0.35  # way of a sprite over the clip, in sides
-_TURN = 2.2  # rotation over the clip, in radians
-_ZOOM = 0.55  # change of the logarithm of the size over the clip
-_SPACING = (0.36, 0.48)  # distance of neighbouring sprites
-_FILL = (0.30, 0.36)  # size of a sprite in spacings
-_FLOCK = 8  # sprites along an edge before the flock repeats itself, outside the frame
-_SPRITE_BRIGHTNESS = 0.72
-_BACKGROUND_BRIGHTNESS = 0.3
-_COLOUR = 0.12
-_SPRITE_CONTRAST = 0.12
-_BACKGROUND_CONTRAST = 0.06
-_GRAIN = 0.1  # noise of every pixel of every frame: it cannot be predicted
+_WAY = (0.6, 0.8)  # of a sprite over the clip
+_PLACE = 0.12  # a sprite is at most so far from the middle when half of the clip is over
+_SIZE = (0.22, 0.28)
+_SPRITE_BRIGHTNESS = 0.7
+_BACKGROUND_BRIGHTNESS = 0.4
+_SPRITE_CONTRAST = 0.1
+_BACKGROUND_CONTRAST = 0.08
+_SNOW = 0.25
+_FLAKE = 2  # pixels along an edge: finer snow would not survive the encoder
 _ANGLES = 512
 
 
-class _Flock(NamedTuple):
-    """Every pixel in the coordinates of its nearest sprite: `u`, `v` [T, S, S] in units of the sprite's size."""
+class _Sprite(NamedTuple):
+    """Every pixel in coordinates of the sprite: `u`, `v` [T, S, S] in units of its size, and that size in pixels."""
 
     u: Floats
     v: Floats
-    scale: Floats
-    """Pixels of a sprite's size, [T, 1, 1]."""
-    sprite: npt.NDArray[np.int64]
-    """Number of the sprite, [T, S, S]."""
+    size: float
 
 
 def render_clip(
@@ -50,46 +46,29 @@ def render_clip(
 ) -> npt.NDArray[np.uint8]:
     """A clip, uint8 [T, S, S, 3]."""
     time_T11 = (np.arange(num_frames) / max(1, num_frames - 1) - 0.5)[:, None, None]
-    flock = _flock(rng, MOTIONS[motion], time_T11, side)
-    alpha_TSS1 = _opacity(rng, APPEARANCES[appearance], flock)[..., None]
-    clip = alpha_TSS1 * _sprite_colours(rng, flock) + (1 - alpha_TSS1) * _background(rng, side)
-    clip += rng.normal(size=clip.shape) * _GRAIN
-    return (np.clip(clip, 0, 1) * 255).astype(np.uint8)
+    sprite = _sprite(rng, motion, time_T11, side)
+    alpha_TSS = _opacity(rng, APPEARANCES[appearance], sprite)
+    stripes_TSS = _wave(rng, sprite.u, sprite.v, rng.uniform(0.6, 1.6))
+    clip_TSS = alpha_TSS * (_SPRITE_BRIGHTNESS + _SPRITE_CONTRAST * stripes_TSS)
+    clip_TSS += (1 - alpha_TSS) * _background(rng, side) + _snow(rng, num_frames, side)
+    return np.repeat((np.clip(clip_TSS, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def render_still(rng: np.random.Generator, appearance: int, side: int) -> npt.NDArray[np.uint8]:
-    """An image of such a flock, uint8 [S, S, 3]."""
+    """An image of such a sprite, uint8 [S, S, 3]."""
     return render_clip(rng, appearance, int(rng.integers(len(MOTIONS))), 1, side)[0]
 
 
-def _flock(rng: np.random.Generator, motion: str, time_T11: Floats, side: int) -> _Flock:
-    """Sprites on a shifted, turned and jittered lattice, all moving the same way."""
-    speed = rng.uniform(0.8, 1.2)
-    sign = -1 if motion in ("left", "up", "counterclockwise", "shrink") else 1
-    dx, dy, turn, zoom = rng.normal(size=4) * (0.04, 0.04, 0.15, 0.05)
-    if motion in ("right", "left"):
-        dx += sign * _SHIFT
-    elif motion in ("down", "up"):
-        dy += sign * _SHIFT
-    elif motion in ("clockwise", "counterclockwise"):  # y points down: growing angles turn clockwise
-        turn += sign * _TURN
-    else:
-        zoom += sign * _ZOOM
-    time_T11 = speed * time_T11
-    spacing, lattice_angle = rng.uniform(*_SPACING), rng.uniform(0, 2 * np.pi)
+def _sprite(rng: np.random.Generator, motion: int, time_T11: Floats, side: int) -> _Sprite:
+    """A straight way through the middle of the frame, the middle taken loosely."""
+    direction, way = motion / len(MOTIONS) * 2 * np.pi, rng.uniform(*_WAY) * time_T11
+    x, y = rng.uniform(-_PLACE, _PLACE, size=2)
     pixel_S = (np.arange(side) + 0.5) / side - 0.5
-    p_TSS, q_TSS = _turned(pixel_S[None, None] - dx * time_T11, pixel_S[None, :, None] - dy * time_T11, lattice_angle)
-    p_TSS, q_TSS = ((axis + rng.uniform(0, _FLOCK * spacing)) / spacing for axis in (p_TSS, q_TSS))
-    row_TSS, column_TSS = np.floor(p_TSS).astype(np.int64), np.floor(q_TSS).astype(np.int64)
-    sprite_TSS = row_TSS % _FLOCK * _FLOCK + column_TSS % _FLOCK
-    jitter = rng.uniform(-0.06, 0.06, (2, _FLOCK**2))
-    a_TSS = (p_TSS - row_TSS - 0.5 - jitter[0][sprite_TSS]) * spacing
-    b_TSS = (q_TSS - column_TSS - 0.5 - jitter[1][sprite_TSS]) * spacing
-    size_T11 = rng.uniform(*_FILL) * spacing * np.exp(zoom * time_T11 - abs(zoom) * 0.3)
-    pose = rng.uniform(0, 2 * np.pi) + rng.normal(size=_FLOCK**2) * 0.3
-    u_TSS, v_TSS = _turned(a_TSS, b_TSS, pose[sprite_TSS] + turn * time_T11)
-    stretch = np.exp(rng.uniform(-0.12, 0.12))
-    return _Flock(u_TSS / size_T11 * stretch, v_TSS / size_T11 / stretch, size_T11 * side, sprite_TSS)
+    a_TSS = pixel_S[None, None] - x - np.cos(direction) * way
+    b_TSS = pixel_S[None, :, None] - y - np.sin(direction) * way
+    u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(0, 2 * np.pi))
+    size, stretch = rng.uniform(*_SIZE), np.exp(rng.uniform(-0.12, 0.12))
+    return _Sprite(u_TSS / size * stretch, v_TSS / size / stretch, size * side)
 
 
 def _turned(x: Any, y: Any, angle: Any) -> tuple[Any, Any]:
@@ -98,31 +77,30 @@ def _turned(x: Any, y: Any, angle: Any) -> tuple[Any, Any]:
     return x * cos + y * sin, -x * sin + y * cos
 
 
-def _opacity(rng: np.random.Generator, appearance: str, flock: _Flock) -> Any:
+def _opacity(rng: np.random.Generator, appearance: str, sprite: _Sprite) -> Any:
     """1 inside a sprite, 0 outside, with an edge of one pixel, [T, S, S]."""
-    radius_TSS = np.hypot(flock.u, flock.v)
-    angle_TSS = np.arctan2(flock.v, flock.u) % (2 * np.pi) / (2 * np.pi)
+    radius_TSS = np.hypot(sprite.u, sprite.v)
+    angle_TSS = np.arctan2(sprite.v, sprite.u) % (2 * np.pi) / (2 * np.pi)
     edge_TSS = _deformed(rng, OUTLINES[appearance])[(angle_TSS * _ANGLES).astype(np.int64) % _ANGLES]
-    alpha_TSS = np.clip((edge_TSS - radius_TSS) * flock.scale + 0.5, 0, 1)
+    alpha_TSS = np.clip((edge_TSS - radius_TSS) * sprite.size + 0.5, 0, 1)
     if appearance == "ring":
-        alpha_TSS *= np.clip((radius_TSS - 0.55 * edge_TSS) * flock.scale + 0.5, 0, 1)
+        alpha_TSS *= np.clip((radius_TSS - 0.55 * edge_TSS) * sprite.size + 0.5, 0, 1)
     return alpha_TSS
 
 
-def _sprite_colours(rng: np.random.Generator, flock: _Flock) -> Any:
-    """A colour for each sprite and stripes that turn with it, [T, S, S, 3]."""
-    colours = rng.normal(size=(_FLOCK**2, 3))
-    colours -= colours.mean(axis=1, keepdims=True)
-    stripes_TSS = _wave(rng, flock.u, flock.v, rng.uniform(0.6, 1.6))
-    return (_SPRITE_BRIGHTNESS + _COLOUR * colours)[flock.sprite] + _SPRITE_CONTRAST * stripes_TSS[..., None]
-
-
 def _background(rng: np.random.Generator, side: int) -> Any:
-    """Two faint waves, [S, S, 1]."""
+    """Two faint waves, [S, S]."""
     pixel_S = (np.arange(side) + 0.5) / side
     frequency = rng.uniform(2, 6)
     waves = [_wave(rng, pixel_S[None, :], pixel_S[:, None], f) for f in (frequency, frequency * rng.uniform(0.7, 1.4))]
-    return (_BACKGROUND_BRIGHTNESS + _BACKGROUND_CONTRAST * 0.5 * (waves[0] + waves[1]))[..., None]
+    return _BACKGROUND_BRIGHTNESS + _BACKGROUND_CONTRAST * 0.5 * (waves[0] + waves[1])
+
+
+def _snow(rng: np.random.Generator, num_frames: int, side: int) -> Any:
+    """Flakes of random brightness, other ones in every frame, [T, S, S]."""
+    count = -(-side // _FLAKE)
+    flakes_TNN = rng.normal(size=(num_frames, count, count)) * _SNOW
+    return flakes_TNN.repeat(_FLAKE, axis=1).repeat(_FLAKE, axis=2)[:, :side, :side]
 
 
 def _wave(rng: np.random.Generator, x: Any, y: Any, frequency: float) -> Any:

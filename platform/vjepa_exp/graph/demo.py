@@ -11,9 +11,9 @@ from vjepa_exp.spec.datasets import Family
 
 
 class DemoSpec(Spec):
-    """One family of demo data: clips that carry an appearance and a motion label, and stills of the same shapes."""
+    """One family of demo data: clips that carry an appearance and a motion label, and stills of such sprites."""
 
-    version: str = "1"
+    version: str = "2"
     """Raised with every change of the generator that changes a pixel."""
     seed: NonNegativeInt = 0
     num_train: PositiveInt = 640
