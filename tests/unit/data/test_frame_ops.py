@@ -94,7 +94,7 @@ def test_hue_turns_the_colours_and_keeps_the_greys() -> None:
 
 
 def sampled(image: Image, inverse: Callable[[float, float], tuple[float, float]]) -> Image:
-    """The picture whose pixel at (x, y) is the input's at `inverse`(x, y): cubic convolution, a = -1, edges repeated."""
+    """The picture whose pixel at (x, y) is the input's at `inverse`(x, y): cubic convolution with a = -1."""
     height, width = image.shape[:2]
     out = np.empty(image.shape)
 

@@ -199,7 +199,7 @@ def test_frames_by_time_skip_more_of_a_faster_video(make_video, tmp_path: Path) 
         for fps in (10.0, 5.0)
     )
     steps = [np.diff(clips[:, 0, :, :, 8:].mean(axis=(2, 3, 4)), axis=1) for clips in (fast, slow)]
-    # Brightness grows by 4 a frame: a clip at 10 a second takes every first frame of one file, every third of the other.
+    # Brightness grows by 4 a frame: at 10 a second a clip takes every frame of one file, every third of the other.
     assert np.abs(steps[0] - 4 * np.array([[1], [3]])).max() < 2
     assert np.abs(steps[1] - 4 * np.array([[2], [6]])).max() < 2
 

@@ -15,7 +15,6 @@ from vjepa_exp.train.features import FeatureExtractor
 from vjepa_exp.train.world import CPU, World
 
 
-
 def erased(clips: Any, rows: range = range(6), views: int = 2) -> Batch:
     """Rows of which every other clip has a box, each another one."""
     batch = dict(clips(views=views).load(rows))
