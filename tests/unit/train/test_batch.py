@@ -56,6 +56,13 @@ def test_noise_is_standard_normal_and_new_in_every_frame_and_clip(clips: Any) ->
         assert abs((first * second).mean().item()) < 0.03
 
 
+def test_clips_of_one_video_have_noise_of_their_own(clips: Any) -> None:
+    batch = erased(clips, range(1))
+    batch["erased"][:] = (0, 0, 32, 32)
+    first, second = on_device(batch)
+    assert abs((first * second).mean().item()) < 0.05
+
+
 def test_noise_is_the_same_bits_however_rows_are_split(clips: Any) -> None:
     whole = on_device(erased(clips, range(12)))
     workers = [erased(clips, World(rank, 3).rows(12)) for rank in range(3)]
