@@ -57,6 +57,7 @@ class MadeUp:
         return {
             "position": positions,
             "clips": pool[positions % len(pool)],
+            "erased": np.zeros((len(positions), self.shape[0], 4), np.int64),
             "label": np.zeros(len(positions), np.int64),
             "path": blank,
             "error": blank,

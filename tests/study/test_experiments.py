@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.spec.augment import AutoAugment, CropFlip, RandAugment, RandomErasing
 from vjepa_exp.spec.datasets import PAPER_SETS, Registry
 from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
@@ -73,3 +74,18 @@ def test_table_4_is_the_papers_recipe() -> None:
     assert [entry.dataset for entry in recipe.pretrain.data.mixture] == ["k710", "ssv2"]
     assert (recipe.pretrain.optim.batch_size, recipe.pretrain.optim.iterations) == (3072, 90_000)
     assert len(plan.stages) == 4 + 12
+    videos = CropFlip(scale=(0.08, 1), ratio=(0.75, 4 / 3), flip=0, policy=RandAugment(), erasing=RandomErasing())
+    images = videos.model_copy(update={"interpolation": "bicubic", "flip": 0.5, "policy": AutoAugment()})
+    assert {name: probe.augment for name, probe in recipe.evaluate.items()} == {
+        "k400": videos,
+        "ssv2": videos,
+        "in1k": images,
+    }
+
+
+@pytest.mark.parametrize(("profile", "policies"), [("gpu", 0), ("laptop", 0), ("smoke", 0), (PAPER, 3)])
+def test_only_the_papers_profile_affords_policies(profile: str, policies: int) -> None:
+    recipe = plan_of(ROOT / "table4_masking.yaml", profile).experiment.experiment.recipe
+    augments = [probe.augment for probe in recipe.evaluate.values()]
+    assert sum(isinstance(a, CropFlip) and a.policy is not None and a.erasing is not None for a in augments) == policies
+    assert sum(isinstance(a, CropFlip) for a in augments) == (3 if profile in (PAPER, "gpu") else 0)

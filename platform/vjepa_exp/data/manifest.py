@@ -49,6 +49,7 @@ class Entry(NamedTuple):
     decodable: bool
     reason: str
     reader: str
+    fps: float
 
 
 @dataclass(frozen=True)

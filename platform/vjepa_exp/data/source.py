@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,22 +16,26 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from vjepa_exp.data.augment import augment_clip
 from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.deadline import within
 from vjepa_exp.data.manifest import UNLABELLED, Entry, Manifest, Split
 from vjepa_exp.data.order import Order
 from vjepa_exp.data.readers import DecodeError, Reader, decode
-from vjepa_exp.data.transform import crop_flip, spatial_views
-from vjepa_exp.spec.data import Augment, ClipSpec, CropFlip, DataSpec, NoAugment
+from vjepa_exp.data.transform import Box, FramesTHWC, spatial_views
+from vjepa_exp.spec.augment import Augment, CropFlip, NoAugment
+from vjepa_exp.spec.data import ClipSpec, DataSpec
 from vjepa_exp.spec.errors import UserError
 from vjepa_models.keyed_rng import keyed_rng
 
 Batch = dict[str, npt.NDArray[Any]]
-"""`position` int64 [n]; `clips` uint8 [n, V, T, H, W, 3], zero where `error`; `label` int64 [n]; `path` and `error`
-str [n], an empty `error` meaning none; `skipped` str [n], JSON [[path, reason], ...] of unreadable videos that were
-replaced. V counts segments, and within a segment its spatial views."""
+"""`position` int64 [n]; `clips` uint8 [n, V, T, H, W, 3], zero where `error`; `erased` int64 [n, V, 4], the box (top,
+left, height, width) of each clip that noise is to replace, zero for none; `label` int64 [n]; `path` and `error` str
+[n], an empty `error` meaning none; `skipped` str [n], JSON [[path, reason], ...] of unreadable videos that were
+replaced. V counts segments, and within a segment its spatial views. T is 1 where every file has one frame: repeating it
+is the trainer's work."""
 
-_FORMAT = "source 1"  # part of every fingerprint: change it when the same settings give other clips
+_FORMAT = "source 2"  # part of every fingerprint: change it when the same settings give other clips
 _ATTEMPTS = 8
 _DEADLINE_S = 60.0
 _hung: set[str] = set()  # files that this process will not wait for again
@@ -45,14 +50,17 @@ class _View:
     views: int
     augment: Augment
     overlap: bool
+    still: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
         side = self.clip.resolution
-        return (self.segments * self.views, self.clip.num_frames, side, side, 3)
+        return (self.segments * self.views, 1 if self.still else self.clip.num_frames, side, side, 3)
 
-    def read(self, entry: Entry, rng: np.random.Generator, out: npt.NDArray[np.uint8]) -> None:
-        """Write the clips of one video into `out` [V, T, H, W, 3].
+    def read(
+        self, entry: Entry, rng: np.random.Generator, out: npt.NDArray[np.uint8], erased: npt.NDArray[np.int64]
+    ) -> None:
+        """Write the clips of one video into `out` [V, T, H, W, 3] and the boxes to erase into `erased` [V, 4].
 
         Raises:
             DecodeError: the video cannot be read.
@@ -60,20 +68,28 @@ class _View:
         if not entry.decodable:
             raise DecodeError("open", entry.path, entry.reason)
         starts = None if isinstance(self.augment, NoAugment) else rng.random(self.segments)
-        frames_ST = clip_frames(entry.frames, self.clip, self.segments, starts, overlap=self.overlap)
+        frames_ST = clip_frames(entry.frames, self.clip, self.segments, starts, overlap=self.overlap, rate=entry.fps)
+        frames_ST = frames_ST[:, :1] if self.still else frames_ST
         wanted, places = np.unique(frames_ST, return_inverse=True)
         pixels = _decode(entry, wanted)
         out_SV = out.reshape(self.segments, self.views, *out.shape[1:])
         for segment, place in enumerate(places.reshape(frames_ST.shape)):
             mine, back = np.unique(place, return_inverse=True)  # a repeated frame is resized once
             frames = pixels if len(mine) == len(wanted) else pixels[mine]
-            cut = self._cut(frames, rng, antialias=entry.reader == "image")
+            cut, box = self._cut(frames, rng, antialias=entry.reader == "image")
             out_SV[segment] = cut if len(mine) == len(place) else cut[:, back]
+            if box is not None:
+                erased[segment] = box
 
-    def _cut(self, frames: npt.NDArray[np.uint8], rng: np.random.Generator, *, antialias: bool) -> Any:
-        if isinstance(self.augment, CropFlip):
-            return crop_flip(frames, self.augment, self.clip.resolution, rng, antialias=antialias)[None]
-        return spatial_views(frames, self.clip.resolution, self.views, antialias=antialias)
+    def _cut(
+        self, frames: FramesTHWC, rng: np.random.Generator, *, antialias: bool
+    ) -> tuple[npt.NDArray[np.uint8], Box | None]:
+        """The spatial views of one segment [views, T, H, W, 3], and the box to erase."""
+        size = self.clip.resolution
+        if isinstance(self.augment, NoAugment):
+            return spatial_views(frames, size, self.views, antialias=antialias), None
+        cut, box = augment_clip(frames, self.augment, size, rng, antialias=antialias)
+        return cut[None], box
 
 
 def _decode(entry: Entry, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -98,19 +114,27 @@ class PretrainSource:
             seed: of the order and of the augmentation.
 
         Raises:
-            UserError: a data set has no readable training file.
+            UserError: a data set has no readable training file, or files without the rate that the clips need.
         """
         train = [manifest.subset("train") for manifest, _ in manifests]
         self._manifests = [manifest.decodable() for manifest in train]
         for entry, manifest in zip(data.mixture, self._manifests, strict=True):
             if not len(manifest):
                 raise UserError(f"data set '{entry.dataset}' has no readable file in its train split")
+            _require_rate(manifest, data.clip, f"data set '{entry.dataset}'")
         self.unreadable = [bad for manifest in train for bad in manifest.unreadable()]
-        self._view = _View(data.clip, 1, 1, data.augment, overlap=False)
+        still = all(map(_still, self._manifests))
+        self._view = _View(data.clip, 1, 1, data.augment, overlap=False, still=still)
         weights = [weight for _, weight in manifests if weight is not None]
         self._order = Order([len(manifest) for manifest in self._manifests], weights or None, seed)
         self._seed = seed
-        self.fingerprint = _fingerprint("pretrain", seed, data.to_json(), weights, *map(_content, self._manifests))
+        content = [_content(manifest, data.clip) for manifest in self._manifests]
+        self.fingerprint = _fingerprint("pretrain", seed, data.to_json(), weights, *content)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of the clips of one row."""
+        return math.prod(self._view.shape)
 
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the clips at the given positions of the stream."""
@@ -162,7 +186,7 @@ class EvalSource:
             shuffle: another order in each epoch; otherwise that of the manifest.
 
         Raises:
-            UserError: the split is empty or holds videos without a label.
+            UserError: the split is empty, or holds videos without a label or without the rate that the clips need.
         """
         self._manifest = manifest.subset(split)
         if not len(self._manifest):
@@ -171,14 +195,20 @@ class EvalSource:
             raise UserError(f"the data set in {manifest.root} has files without a label in its {split} split")
         if views > 1 and isinstance(augment, CropFlip):
             raise ValueError(f"{views} spatial views of random crops")
-        self._view = _View(clip, clips, views, augment, overlap=True)
+        _require_rate(self._manifest, clip, f"the data set in {manifest.root}")
+        self._view = _View(clip, clips, views, augment, overlap=True, still=_still(self._manifest))
         self._order = Order([len(self._manifest)], None, seed) if shuffle else None
         self._seed = seed
         settings = [clip.to_json(), clips, views, augment.to_json(), shuffle]
-        self.fingerprint = _fingerprint("eval", seed, *settings, _content(self._manifest))
+        self.fingerprint = _fingerprint("eval", seed, *settings, _content(self._manifest, clip))
 
     def __len__(self) -> int:
         return len(self._manifest)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of the clips of one row."""
+        return math.prod(self._view.shape)
 
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the videos at the given positions; position p lies in epoch p // len."""
@@ -196,13 +226,14 @@ class _Rows:
         self._view = view
         self._position = positions.astype(np.int64)
         self._clips = np.zeros((len(positions), *view.shape), dtype=np.uint8)
+        self._erased = np.zeros((len(positions), view.shape[0], 4), dtype=np.int64)
         self._entries: list[Entry] = []
         self._errors: list[str] = []
 
     def fill(self, i: int, entry: Entry, rng: np.random.Generator) -> str:
         """Read the video of row `i`, replacing what was tried before; returns the error, "" if there is none."""
         try:
-            self._view.read(entry, rng, self._clips[i])
+            self._view.read(entry, rng, self._clips[i], self._erased[i])
             error = ""
         except DecodeError as failure:
             error = str(failure)
@@ -213,16 +244,35 @@ class _Rows:
         return {
             "position": self._position,
             "clips": self._clips,
+            "erased": self._erased,
             "label": np.asarray([entry.label for entry in self._entries], dtype=np.int64),
             "path": np.asarray([entry.path for entry in self._entries], dtype=np.str_),
             "error": np.asarray(self._errors, dtype=np.str_),
         }
 
 
-def _content(manifest: Manifest) -> str:
+def _still(manifest: Manifest) -> bool:
+    """Whether a clip of every file is one frame repeated."""
+    return bool((manifest.column("frames") <= 1).all())
+
+
+def _require_rate(manifest: Manifest, clip: ClipSpec, where: str) -> None:
+    """Frames by time need the rate of every video that has several."""
+    if clip.fps is None:
+        return
+    unknown = manifest.decodable()
+    unknown = unknown.take(np.flatnonzero((unknown.column("frames") > 1) & ~(unknown.column("fps") > 0)))
+    if len(unknown):
+        raise UserError(
+            f"{where} has {len(unknown)} videos of unknown frame rate, such as {unknown.entry(0).path}: "
+            "give the clip a frame_step instead of fps"
+        )
+
+
+def _content(manifest: Manifest, clip: ClipSpec) -> str:
     """Digest of what decides the clips of a manifest: files, labels, lengths and readers, not where they lie."""
     digest = hashlib.sha256()
-    for name in ("path", "label", "frames", "decodable", "reader"):
+    for name in ("path", "label", "frames", "decodable", "reader", *(["fps"] if clip.fps is not None else [])):
         digest.update(json.dumps(manifest.table[name].to_pylist()).encode())
     return digest.hexdigest()
 

@@ -6,16 +6,16 @@ Normalising to float is the trainer's work, on its device.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-
-from vjepa_exp.spec.data import CropFlip
+from PIL import Image
 
 FramesTHWC = npt.NDArray[np.uint8]
+Interpolation = Literal["bilinear", "bicubic"]
 _TRIES = 10
 
 
@@ -47,16 +47,13 @@ def random_box(
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def crop_flip(
-    frames_THWC: FramesTHWC, augment: CropFlip, size: int, rng: np.random.Generator, *, antialias: bool
+def crop(
+    frames_THWC: FramesTHWC, box: Box, size: int, interpolation: Interpolation, *, flip: bool, antialias: bool
 ) -> FramesTHWC:
-    """One random resized crop and one flip for all frames, [T, size, size, 3]."""
-    flip = rng.random() < augment.flip
-    height, width = frames_THWC.shape[1:3]
-    box = random_box(height, width, augment.scale, augment.ratio, rng)
-    crop = frames_THWC[:, box.top : box.top + box.height, box.left : box.left + box.width]
-    resized = resize(crop, size, size, antialias=antialias)
-    return _mirror(resized) if flip else resized
+    """One box of all frames, resized and perhaps mirrored, [T, size, size, 3]."""
+    part_THWC = frames_THWC[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    resized_THWC = resize(part_THWC, size, size, interpolation, antialias=antialias)
+    return _mirror(resized_THWC) if flip else resized_THWC
 
 
 def spatial_views(frames_THWC: FramesTHWC, size: int, views: int, *, antialias: bool) -> FramesTHWC:
@@ -67,8 +64,7 @@ def spatial_views(frames_THWC: FramesTHWC, size: int, views: int, *, antialias: 
     """
     height, width = frames_THWC.shape[1:3]
     short = int(size * 256 / 224) if views == 1 else size
-    scale = short / min(height, width)
-    h, w = (short, int(width * scale)) if height <= width else (int(height * scale), short)
+    h, w = (short, short * width // height) if height <= width else (short * height // width, short)
     resized = resize(frames_THWC, h, w, antialias=antialias)
     if views == 1:
         top, left = round((h - size) / 2), round((w - size) / 2)
@@ -79,11 +75,25 @@ def spatial_views(frames_THWC: FramesTHWC, size: int, views: int, *, antialias: 
     return np.stack([resized[:, :, i * step : i * step + size] for i in range(views)])
 
 
-def resize(frames_THWC: FramesTHWC, height: int, width: int, *, antialias: bool) -> FramesTHWC:
-    """Bilinear, pixel centres aligned (as `align_corners=False`), on uint8."""
+def resize(
+    frames_THWC: FramesTHWC, height: int, width: int, interpolation: Interpolation = "bilinear", *, antialias: bool
+) -> FramesTHWC:
+    """Resize uint8 frames, pixel centres aligned (as `align_corners=False`).
+
+    With `antialias` exactly as Pillow does, which the released image pipelines use; without it as torch does, the
+    released video pipelines' way, rounded.
+    """
     if frames_THWC.shape[1:3] == (height, width):
         return frames_THWC
-    resized_TCHW = F.interpolate(_channels_last(frames_THWC), (height, width), mode="bilinear", antialias=antialias)
+    if antialias:
+        how = Image.Resampling[interpolation.upper()]
+        return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), how)) for frame in frames_THWC])
+    frames_TCHW = _channels_last(frames_THWC)
+    if interpolation == "bicubic":  # torch's own on bytes was found up to 24 levels off
+        exact_TCHW = F.interpolate(frames_TCHW.float(), (height, width), mode="bicubic")
+        resized_TCHW = exact_TCHW.round_().clamp_(0, 255).to(torch.uint8)
+    else:
+        resized_TCHW = F.interpolate(frames_TCHW, (height, width), mode="bilinear")
     return resized_TCHW.permute(0, 2, 3, 1).numpy()
 
 

@@ -19,10 +19,11 @@ from vjepa_exp.graph.network import (
     saved_activations,
     tubelet_values,
 )
-from vjepa_exp.graph.sizes import dataset_size
+from vjepa_exp.graph.sizes import dataset_size, holds_images
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.tokens import MaskTokens, mask_tokens
-from vjepa_exp.spec.data import ClipSpec, NoAugment
+from vjepa_exp.spec.augment import NoAugment
+from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.model import ModelSpec
@@ -164,6 +165,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
     encode = encoder_flops(model, tokens) * probe.clips
     classify = probe_flops(model, probe, tokens * probe.clips, classes)
     parameters = probe_parameters(model, probe, classes)
+    repeats = probe.clip.num_frames if holds_images(probe.dataset, registry) else 1  # of a frame, by the worker
     clips = total = None
     if size:
         train = round(size.train * probe.label_fraction)
@@ -180,7 +182,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         backward_flops=BACKWARD * classify,
         total_flops=total,
         clips=clips,
-        decoded_bytes=None if clips is None else clips * clip_bytes(probe.clip),
+        decoded_bytes=None if clips is None else clips * clip_bytes(probe.clip) // repeats,
         memory_bytes=_probe_memory(recipe, execution, parameters, tokens),
     )
 

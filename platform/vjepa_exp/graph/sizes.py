@@ -28,6 +28,13 @@ PAPER_SIZES: dict[str, DatasetSize] = {
 }
 """Rounded sizes of the paper's evaluation sets as published; copies at hand differ as videos disappear."""
 
+PAPER_IMAGES = frozenset({"in1k", "places205", "inat21"})
+
+
+def holds_images(name: str, registry: Registry) -> bool:
+    """Whether a data set holds images: as registered, else as the paper's set of that name."""
+    return registry.kind(name) == "image" if registry.has(name) else name in PAPER_IMAGES
+
 
 def dataset_size(name: str, registry: Registry) -> DatasetSize | None:
     """Size of a data set; None where only its manifest would tell."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.rows import Rows, StreamOptions
 from vjepa_exp.runtime.slots import Slots
-from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.execution import ExecutionSpec
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ class StageJob:
         """What a worker reads when `num_positions` are read once, in batches of `batch_size` over all workers."""
         return Rows.epochs(num_positions, 1, batch_size, world.rank, world.size)
 
-    def stream_options(self, clip: ClipSpec, clips_per_row: int) -> StreamOptions:
-        """How the rows of this stage travel."""
-        row_bytes = clips_per_row * clip.num_frames * clip.resolution**2 * 3
+    def stream_options(self, row_bytes: int) -> StreamOptions:
+        """How rows of this size travel."""
         return StreamOptions(self.slots.decode_workers, self.execution.steps_per_block, row_bytes)
 
 

@@ -48,7 +48,7 @@ def run_pretraining(job: StageJob, world: World) -> Outcome:
         pretrain(
             recipe,
             world,
-            quarantine.watch(stream(source, rows, job.stream_options(spec.data.clip, 1), first=step)),
+            quarantine.watch(stream(source, rows, job.stream_options(source.row_bytes), first=step)),
             order=source.fingerprint,
             resume=folder if step else None,
             micro_batch=job.execution.micro_batch,

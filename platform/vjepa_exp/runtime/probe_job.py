@@ -15,7 +15,7 @@ from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
 from vjepa_exp.runtime.quarantine import write_quarantine
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch, stream
-from vjepa_exp.spec.data import NoAugment
+from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.train.encoders import frozen_encoder
@@ -36,7 +36,7 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     recipe = job.stage.recipe
     assert isinstance(recipe, ProbeRecipe)
     manifest = read_manifest(job.manifests[recipe.probe.dataset])
-    train, test = _train_source(recipe, manifest), _test_source(recipe, manifest)
+    train, test = training_source(recipe, manifest), held_out_source(recipe, manifest)
     positions = num_train_positions(recipe.probe, recipe.model, len(train))
     with closing(StepReporter(job, world)) as reporter:
         result = train_probe(
@@ -54,7 +54,8 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     return _outcome(job, world, result, manifest.classes)
 
 
-def _train_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+def training_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+    """The labelled share of the training split, augmented as the recipe says, shuffled."""
     spec = recipe.probe
     split = manifest.subset("train")
     labelled = split.take(labelled_rows(split.column("label"), spec.label_fraction, recipe.seed))
@@ -70,7 +71,8 @@ def _train_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
     )
 
 
-def _test_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+def held_out_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+    """The test split as it stands: nothing is drawn for it."""
     spec = recipe.probe
     return EvalSource(
         manifest,
@@ -90,7 +92,7 @@ def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int
     assert isinstance(recipe, ProbeRecipe)
     spec, due, seen = recipe.probe, Throttle(), 0
     rows = job.rows(num_positions, spec.optim.batch_size, world)
-    for batch in stream(source, rows, job.stream_options(spec.clip, spec.clips * spec.views)):
+    for batch in stream(source, rows, job.stream_options(source.row_bytes)):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
             Progress(phase, min(seen, num_positions), num_positions, "videos").write(job.folder)

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vjepa_exp.spec.base import Fraction, Name, PositiveFloat, PositiveInt, Spec
+from vjepa_exp.spec.augment import Augment, CropFlip
+from vjepa_exp.spec.base import Name, PositiveFloat, PositiveInt, Spec
 
 
 class ClipSpec(Spec):
-    """A clip [C, T, H, W]: `num_frames` frames, `frame_step` apart, square of `resolution` pixels."""
+    """A clip [C, T, H, W]: `num_frames` frames, equally far apart, square of `resolution` pixels.
+
+    A still image is its frame `num_frames` times, as in the released code.
+    """
 
     num_frames: PositiveInt = 16
-    frame_step: PositiveInt = 4
+    frame_step: PositiveInt | None = Field(4, description="Distance in frames of the video.")
+    fps: PositiveFloat | None = Field(
+        None,
+        description="Instead of frame_step: frames per second of the clip. Each is the frame nearest in time, so files "
+        "of 15 and of 60 frames per second show the same seconds; a slower file than this repeats frames.",
+    )
     resolution: PositiveInt = 224
     indexing: Literal["parity", "exact"] = Field(
         "parity",
         description="parity: the reference's linspace over num_frames*frame_step frames (average spacing a "
-        "little over frame_step); exact: every frame_step-th frame.",
+        "little over frame_step); exact: every frame_step-th frame. With fps always exact.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_time(cls, values: Any) -> Any:
+        """`fps` alone is enough: the fields that do not go with it take the values that do."""
+        if isinstance(values, dict) and values.get("fps") is not None:
+            return {"frame_step": None, "indexing": "exact", **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_distance(self) -> Self:
+        if (self.frame_step is None) == (self.fps is None):
+            raise ValueError("give either frame_step or fps, and set the other one to null")
+        if self.fps is not None and self.indexing != "exact":
+            raise ValueError("indexing: parity counts frames; with fps it must be exact")
+        return self
 
 
 class MixtureEntry(Spec):
@@ -27,32 +52,6 @@ class MixtureEntry(Spec):
 
     dataset: Name
     weight: PositiveFloat | None = None
-
-
-class NoAugment(Spec):
-    """Deterministic clips: the middle of the video, short side resized, centre crop."""
-
-    kind: Literal["none"] = "none"
-
-
-class CropFlip(Spec):
-    """Random temporal start, one random resized crop for all frames, horizontal flip (paper Tables 8 and 9)."""
-
-    kind: Literal["crop_flip"] = "crop_flip"
-    scale: tuple[Fraction, Fraction] = (0.3, 1.0)
-    ratio: tuple[PositiveFloat, PositiveFloat] = (0.75, 1.35)
-    flip: Annotated[float, Field(ge=0, le=1, description="Probability of a horizontal flip.")] = 0.5
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name}: the lower bound {low} is above the upper bound {high}")
-        return self
-
-
-Augment = Annotated[NoAugment | CropFlip, Field(discriminator="kind")]
 
 
 class DataSpec(Spec):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from vjepa_exp.spec.augment import Augment, CropFlip
 from vjepa_exp.spec.base import (
     Fraction,
     Name,
@@ -15,7 +16,7 @@ from vjepa_exp.spec.base import (
     PositiveInt,
     Spec,
 )
-from vjepa_exp.spec.data import Augment, ClipSpec, CropFlip
+from vjepa_exp.spec.data import ClipSpec
 
 
 class ProbeOptimSpec(Spec):

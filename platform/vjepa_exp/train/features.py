@@ -6,18 +6,17 @@ Legend: B videos, V = segments x views (segment-major), R spatial views, N token
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from einops import rearrange
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vjepa_exp.evals.coverage import Unreadable
 from vjepa_exp.evals.views import join_segments
-from vjepa_exp.spec.data import NoAugment
+from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.evaluate import ProbeSpec
 from vjepa_exp.spec.model import ModelSpec
-from vjepa_exp.train.batch import Batch, normalised
+from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.train.batch import Batch, ClipBatch
 from vjepa_exp.train.networks import encoder_config
 from vjepa_exp.train.precision import autocast
 from vjepa_exp.train.world import World
@@ -41,9 +40,11 @@ class FeatureExtractor:
     """Batches of clips to tokens, in the precision of the probe."""
 
     def __init__(
-        self, encoder: VideoEncoder, probe: ProbeSpec, world: World, *, views: int, micro_batch: int | None
+        self, encoder: VideoEncoder, recipe: ProbeRecipe, world: World, *, views: int, micro_batch: int | None
     ) -> None:
+        probe = recipe.probe
         self.encoder = encoder
+        self.seed = recipe.seed
         self.views = views
         self.segments = probe.clips
         self.device = world.device
@@ -58,10 +59,10 @@ class FeatureExtractor:
         unreadable = map(Unreadable, batch["path"][~readable].tolist(), batch["error"][~readable].tolist())
         if not readable.any():
             return self.nothing()._replace(unreadable=tuple(unreadable))
-        clips = batch["clips"][readable]
-        flat = rearrange(clips, "b v t h w c -> (b v) t h w c")
-        tokens = [self._encode(flat[i : i + self.micro_batch]) for i in range(0, len(flat), self.micro_batch)]
-        tokens_BVND = rearrange(torch.cat(tokens), "(b v) n d -> b v n d", b=len(clips))
+        clips = ClipBatch.of(batch, readable)
+        parts = range(0, len(clips.frames), self.micro_batch)
+        tokens = [self._encode(clips.part(start, start + self.micro_batch)) for start in parts]
+        tokens_BVND = rearrange(torch.cat(tokens), "(b v) n d -> b v n d", b=int(readable.sum()))
         return Features(
             torch.tensor(batch["position"][readable], device=self.device),
             join_segments(tokens_BVND, self.views),
@@ -75,9 +76,9 @@ class FeatureExtractor:
         shape = (0, self.views, self.segments * self.encoder.config.num_tokens, self.encoder.config.embed_dim)
         return Features(no_number, torch.empty(shape, dtype=self.dtype, device=self.device), no_number, ())
 
-    def _encode(self, clips_BTHWC: NDArray[np.uint8]) -> Tensor:
+    def _encode(self, clips: ClipBatch) -> Tensor:
         with self.autocast():
-            tokens_BND = self.encoder(normalised(clips_BTHWC, self.device))
+            tokens_BND = self.encoder(clips.on_device(self.device, self.encoder.config.num_frames, self.seed))
         return tokens_BND.to(self.dtype)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import PretrainRecipe
-from vjepa_exp.train.batch import Batch, normalised
+from vjepa_exp.train.batch import Batch, ClipBatch
 from vjepa_exp.train.checkpoint import load_checkpoint
 from vjepa_exp.train.loop import Hook, training_steps
 from vjepa_exp.train.mask_groups import draw_masks
@@ -59,7 +59,8 @@ def pretrain(
     def train_step(state: PretrainState, batch: Batch) -> StepMetrics:
         _check_rows(batch, state.step, spec.optim.batch_size, rows)
         masks = draw_masks(spec, grid, recipe.seed, state.step + 1, rows, world.device)
-        return step_fn(state, normalised(batch["clips"][:, 0], world.device), masks)
+        clips = ClipBatch.of(batch).on_device(world.device, spec.data.clip.num_frames, recipe.seed)
+        return step_fn(state, clips, masks)
 
     for info in training_steps(state, batches, train_step, until=spec.optim.iterations, clips=spec.optim.batch_size):
         for hook in hooks:

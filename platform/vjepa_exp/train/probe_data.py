@@ -69,7 +69,7 @@ def training_tokens(
         UserError: no training video can be read, or the batch does not divide among the workers.
     """
     spec = recipe.probe
-    extract = FeatureExtractor(encoder, spec, world, views=1, micro_batch=micro_batch)
+    extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
     if not keeps_training_features(spec, recipe.model, train.num_videos):
         seen: set[Unreadable] = set()
         batches = _streamed(extract, train.batches, world.even_rows(spec.optim.batch_size), spec.optim.batch_size, seen)
@@ -89,7 +89,7 @@ def held_out_tokens(
 ) -> list[Features] | Iterator[Features]:
     """Features of this worker's test videos: a list if they are kept, else an iterator that can be used once."""
     spec = recipe.probe
-    extract = FeatureExtractor(encoder, spec, world, views=spec.views, micro_batch=micro_batch)
+    extract = FeatureExtractor(encoder, recipe, world, views=spec.views, micro_batch=micro_batch)
     parts = map(extract, test.batches)
     return list(parts) if fits_in_memory(spec, recipe.model, test.num_videos, spec.views) else parts
 

@@ -16,10 +16,12 @@ MakeVideo = Callable[..., Path]
 def make_video() -> MakeVideo:
     """Encode a video whose frame i is grey of brightness 4 * i + 8, with a bright left edge."""
 
-    def make(path: Path, frames: int = 20, width: int = 64, height: int = 48, codec: str = "libx264") -> Path:
+    def make(
+        path: Path, frames: int = 20, width: int = 64, height: int = 48, codec: str = "libx264", rate: int = 10
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=10, options={"g": "8", "bf": "2", "crf": "10"})
+            stream = container.add_stream(codec, rate=rate, options={"g": "8", "bf": "2", "crf": "10"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for i in range(frames):
                 pixels = np.full((height, width, 3), 4 * i + 8, dtype=np.uint8)

@@ -14,10 +14,12 @@ import vjepa_exp.data.source as source_module
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.data.source import EvalSource, PretrainSource
-from vjepa_exp.spec.data import Augment, ClipSpec, CropFlip, DataSpec, MixtureEntry, NoAugment
+from vjepa_exp.spec.augment import Augment, AutoAugment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
+from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
 from vjepa_exp.spec.errors import UserError
 
 CLIP = ClipSpec(num_frames=4, frame_step=2, resolution=16)
+EVERYTHING = CropFlip(policy=RandAugment(), jitter=ColorJitter(), erasing=RandomErasing(probability=0.6))
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +43,21 @@ def test_a_pretraining_batch_has_its_columns(manifest: Manifest) -> None:
     assert batch["clips"].shape == (4, 1, 4, 16, 16, 3)
     assert batch["clips"].dtype == np.uint8
     assert batch["label"].dtype == batch["position"].dtype == np.int64
+    assert batch["erased"].shape == (4, 1, 4)
+    assert not batch["erased"].any()
     assert {batch[name].dtype.kind for name in ("path", "error", "skipped")} == {"U"}
     assert batch["error"].tolist() == batch["skipped"].tolist() == [""] * 4
     assert (batch["clips"].reshape(4, -1).max(axis=1) > 0).all()
 
 
 def test_a_position_holds_the_same_clip_in_any_company_and_process(manifest: Manifest) -> None:
-    together = pretrain(manifest).load(np.arange(24))
-    copy = pickle.loads(pickle.dumps(pretrain(manifest)))
-    for position in (23, 0, 11):
-        alone = copy.load(np.array([position]))
-        assert (alone["clips"][0] == together["clips"][position]).all()
-        assert alone["path"][0] == together["path"][position]
+    for augment in (CropFlip(), EVERYTHING):
+        together = pretrain(manifest, augment=augment).load(np.arange(24))
+        copy = pickle.loads(pickle.dumps(pretrain(manifest, augment=augment)))
+        for position in (23, 0, 11):
+            alone = copy.load(np.array([position]))
+            for name in ("clips", "erased", "path"):
+                assert np.array_equal(alone[name][0], together[name][position])
 
 
 def test_seeds_change_order_and_augmentation(manifest: Manifest) -> None:
@@ -141,14 +146,75 @@ def test_segments_and_views_stand_segment_by_segment(make_video, tmp_path: Path)
     assert (segments[:, 1, :, :, :4] < 200).all()
 
 
-def test_an_image_is_repeated_over_time(tmp_path: Path) -> None:
-    (tmp_path / "val" / "a").mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "val" / "a" / "x.png")
-    clip = evaluation(index(tmp_path)).load(np.arange(1))["clips"][0, 0]
-    assert clip.shape == (4, 16, 16, 3)
-    assert (clip == clip[0]).all()
-    assert clip.std() > 5
+def image(path: Path, seed: int = 0) -> Path:
+    """A picture of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("augment", [NoAugment(), CropFlip(interpolation="bicubic", policy=AutoAugment())])
+def test_of_an_image_one_frame_travels_and_beside_videos_all_of_them(
+    make_video, tmp_path: Path, augment: Augment
+) -> None:
+    image(tmp_path / "val" / "a" / "x.png")
+    alone = evaluation(index(tmp_path), augment=augment, clips=2)
+    make_video(tmp_path / "val" / "b" / "v.mp4")
+    mixed = evaluation(index(tmp_path), augment=augment, clips=2)
+    frame, clips = alone.load(np.arange(1))["clips"], mixed.load(np.arange(2))["clips"]
+    assert (frame.shape, clips.shape) == ((1, 2, 1, 16, 16, 3), (2, 2, 4, 16, 16, 3))
+    assert (alone.row_bytes, mixed.row_bytes) == (2 * 16 * 16 * 3, 2 * 4 * 16 * 16 * 3)
+    assert frame.std() > 5
+    assert (clips[0] == frame[0]).all()  # the same picture, four times
+    assert (clips[1, 0, 0] != clips[1, 0, -1]).any()
+
+
+def test_a_pretraining_mixture_is_still_only_if_every_set_is(make_video, tmp_path: Path) -> None:
+    image(tmp_path / "images" / "train" / "a" / "x.png")
+    make_video(tmp_path / "videos" / "train" / "a" / "v.mp4")
+    images, videos = index(tmp_path / "images"), index(tmp_path / "videos")
+    data = DataSpec(mixture=(MixtureEntry(dataset="a"), MixtureEntry(dataset="b")), clip=CLIP)
+    assert PretrainSource([(images, None), (videos, None)], data, 0).load(np.arange(2))["clips"].shape[2] == 4
+    assert PretrainSource([(images, None), (images, None)], data, 0).load(np.arange(2))["clips"].shape[2] == 1
+
+
+def test_erased_boxes_travel_beside_untouched_frames(manifest: Manifest) -> None:
+    always = CropFlip(erasing=RandomErasing(probability=1.0))
+    batch = evaluation(manifest, augment=always, clips=2).load(np.arange(5))
+    good = batch["error"] == ""
+    assert batch["erased"].shape == (5, 2, 4)
+    assert (batch["erased"][good][..., 2:] > 0).all()
+    assert not batch["erased"][~good].any()
+    assert (batch["erased"][good][:, 0] != batch["erased"][good][:, 1]).any()  # each segment has a box of its own
+    plain = evaluation(manifest, augment=CropFlip()).load(np.arange(5))["clips"]
+    assert (evaluation(manifest, augment=always).load(np.arange(5))["clips"] == plain).all()
+
+
+def test_frames_by_time_skip_more_of_a_faster_video(make_video, tmp_path: Path) -> None:
+    for rate in (10, 30):
+        make_video(tmp_path / "val" / "a" / f"{rate}.mp4", frames=40, rate=rate)
+    fast, slow = (
+        evaluation(index(tmp_path), clip=ClipSpec(num_frames=3, fps=fps, resolution=16)).load(np.arange(2))["clips"]
+        for fps in (10.0, 5.0)
+    )
+    steps = [np.diff(clips[:, 0, :, :, 8:].mean(axis=(2, 3, 4)), axis=1) for clips in (fast, slow)]
+    # Brightness grows by 4 a frame: at 10 a second a clip takes every frame of one file, every third of the other.
+    assert np.abs(steps[0] - 4 * np.array([[1], [3]])).max() < 2
+    assert np.abs(steps[1] - 4 * np.array([[2], [6]])).max() < 2
+
+
+def test_frames_by_time_need_the_rate_of_every_video(manifest: Manifest) -> None:
+    rows = [{**row, "fps": 0.0 if row["path"].endswith("1.mp4") else row["fps"]} for row in manifest.table.to_pylist()]
+    unrated = Manifest.from_rows(rows, manifest.root, manifest.classes)
+    clip = ClipSpec(num_frames=4, fps=5.0, resolution=16)
+    with pytest.raises(UserError, match=r"has 2 videos of unknown frame rate, such as .*1\.mp4: give the clip a frame"):
+        evaluation(unrated, clip=clip)
+    with pytest.raises(UserError, match="data set 'a' has 2 videos of unknown frame rate"):
+        PretrainSource([(unrated, None)], DataSpec(mixture=(MixtureEntry(dataset="a"),), clip=clip), 0)
+    assert evaluation(unrated).fingerprint == evaluation(manifest).fingerprint  # frame_step does not look at it
+    other = Manifest.from_rows([{**row, "fps": 12.0} for row in rows], manifest.root, manifest.classes)
+    assert evaluation(other, clip=clip).fingerprint != evaluation(manifest, clip=clip).fingerprint
 
 
 def test_a_decoder_that_hangs_costs_one_deadline(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +240,17 @@ def test_what_decides_the_clips_is_in_the_fingerprint(manifest: Manifest, video_
     assert base == evaluation(index(video_folder)).fingerprint
     changes = [{"clips": 2}, {"views": 3}, {"seed": 2}, {"shuffle": True}, {"clip": ClipSpec(resolution=32)}]
     assert len({base, *(evaluation(manifest, **change).fingerprint for change in changes)}) == 6
+    crop = CropFlip()
+    augments = [
+        crop,
+        crop.model_copy(update={"interpolation": "bicubic"}),
+        crop.model_copy(update={"policy": RandAugment()}),
+        crop.model_copy(update={"policy": RandAugment(magnitude=5.0)}),
+        crop.model_copy(update={"policy": AutoAugment()}),
+        crop.model_copy(update={"jitter": ColorJitter()}),
+        crop.model_copy(update={"erasing": RandomErasing()}),
+    ]
+    assert len({evaluation(manifest, augment=augment).fingerprint for augment in augments}) == 7
     fewer = manifest.take(np.arange(1, len(manifest)))
     assert pretrain(manifest).fingerprint != pretrain(fewer).fingerprint
     assert pretrain(manifest).fingerprint != pretrain(manifest, augment=NoAugment()).fingerprint

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image
 
-from vjepa_exp.data.transform import crop_flip, random_box, resize, spatial_views
-from vjepa_exp.spec.data import CropFlip
+from vjepa_exp.data.transform import Box, Interpolation, crop, random_box, resize, spatial_views
 from vjepa_models.keyed_rng import keyed_rng
 
 
@@ -47,23 +47,33 @@ def test_resize_is_the_float_interpolation_within_rounding(shape: tuple[int, int
     assert np.abs(ours - rearrange(exact, "t c h w -> t h w c").numpy()).max() <= 1
 
 
-def test_crop_is_one_box_and_one_flip_for_all_frames() -> None:
-    still = np.repeat(frames(48, 64, 1), 5, axis=0)
-    for i in range(10):
-        out = crop_flip(still, CropFlip(), 32, keyed_rng(1, "test", i), antialias=False)
-        assert out.shape == (5, 32, 32, 3)
-        assert (out == out[0]).all()
+def test_bicubic_frames_are_the_float_interpolation_rounded() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, (2, 50, 70, 3), dtype=np.uint8)  # overshoots at both ends
+    exact = F.interpolate(
+        rearrange(torch.from_numpy(clip), "t h w c -> t c h w").float(), (64, 64), mode="bicubic", align_corners=False
+    )
+    ours = resize(clip, 64, 64, "bicubic", antialias=False)
+    assert np.abs(ours - rearrange(exact, "t c h w -> t h w c").clamp(0, 255).numpy()).max() <= 0.5
 
 
-def test_flip_happens_as_often_as_asked_and_mirrors_the_same_crop() -> None:
-    clip = frames(48, 64)
-    never, always, half = (CropFlip(flip=p) for p in (0.0, 1.0, 0.5))
-    flipped = 0
-    for i in range(200):
-        a, b, c = (crop_flip(clip, f, 32, keyed_rng(2, "test", i), antialias=False) for f in (never, always, half))
-        assert (a[:, :, ::-1] == b).all()
-        flipped += bool((c == b).all())
-    assert 70 < flipped < 130
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [24, 90])
+def test_images_are_resized_exactly_as_pillow_does(interpolation: Interpolation, size: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 50, 70, 3), dtype=np.uint8)
+    how = Image.Resampling[interpolation.upper()]
+    part = np.asarray(Image.fromarray(image[0]).crop((5, 3, 45, 43)).resize((size, size), how))
+    found = crop(image, Box(3, 5, 40, 40), size, interpolation, flip=False, antialias=True)
+    assert (found == part).all()
+    mirrored = crop(image, Box(3, 5, 40, 40), size, interpolation, flip=True, antialias=True)
+    assert (mirrored == part[:, ::-1]).all()
+
+
+def test_the_view_of_an_image_is_pillows_resize_and_centre_crop() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 375, 500, 3), dtype=np.uint8)
+    whole = Image.fromarray(image[0]).resize((341, 256), Image.Resampling.BILINEAR)
+    left, top = round((341 - 224) / 2), (256 - 224) // 2
+    expected = np.asarray(whole.crop((left, top, left + 224, top + 224)))
+    assert (spatial_views(image, 224, 1, antialias=True)[0, 0] == expected).all()
 
 
 def test_one_view_is_the_centre_of_the_resized_frame() -> None:
@@ -94,7 +104,8 @@ def test_memory_of_the_decoder_is_read_and_never_written() -> None:
     clip = frames(32, 32)
     clip.flags.writeable = False
     before = clip.copy()
-    whole = CropFlip(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=1.0)
-    assert (crop_flip(clip, whole, 32, keyed_rng(0, "test"), antialias=False) == clip[:, :, ::-1]).all()
+    for part in (Box(0, 0, 32, 32), Box(2, 3, 20, 20)):
+        assert crop(clip, part, 32, "bicubic", flip=True, antialias=False).shape == (2, 32, 32, 3)
+    assert (crop(clip, Box(0, 0, 32, 32), 32, "bilinear", flip=True, antialias=False) == clip[:, :, ::-1]).all()
     assert spatial_views(clip, 48, 1, antialias=False).shape == (1, 2, 48, 48, 3)
     assert (clip == before).all()

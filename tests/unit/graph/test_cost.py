@@ -149,6 +149,13 @@ def test_fixed_clips_are_encoded_once_and_augmented_ones_in_every_epoch(load: Lo
     assert fixed.forward_flops == augmented.forward_flops
 
 
+@pytest.mark.parametrize(("dataset", "frames"), [("tiny_appearance", 8), ("tiny_stills", 1), ("k400", 8), ("in1k", 1)])
+def test_of_an_image_one_frame_travels(load: Load, registry: Registry, dataset: str, frames: int) -> None:
+    cost = cost_of(build_plan(load("", f"recipe.evaluate.looks.dataset={dataset}"), registry), "probe", registry)
+    assert cost.clips is not None
+    assert cost.decoded_bytes == cost.clips * frames * 3 * 64 * 64
+
+
 def test_hours_are_a_range_and_unknown_where_a_size_is(load: Load, registry: Registry) -> None:
     device, count = device_of(ExecutionSpec(device="cpu"), CPU)
     assert count == 4

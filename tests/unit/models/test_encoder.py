@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from einops import rearrange
 
 from vjepa_models.archs import ARCHS
 from vjepa_models.encoder import EncoderConfig, VideoEncoder, tubelets
@@ -107,6 +110,18 @@ def test_a_clip_of_another_size_stretches_the_table() -> None:
     for block in fresh.blocks:
         x = block(x)
     assert (encoder(bigger) - fresh.norm(x)).abs().max() > 0.01
+
+
+def test_one_tubelet_of_a_still_clip_stands_for_all_only_without_positions_in_time() -> None:
+    whole, short = VideoEncoder(TINY, seed=3), VideoEncoder(replace(TINY, num_frames=2), seed=3)
+    still = clips(num_frames=1).repeat(1, 1, 4, 1, 1)
+    tokens_BTKD = rearrange(whole(still), "b (t k) d -> b t k d", t=2)
+    assert (tokens_BTKD[:, 0] - tokens_BTKD[:, 1]).abs().max() > 0.01
+    assert (tokens_BTKD[:, 0] - short(still[:, :, :2])).abs().max() > 0.01
+    whole.pos_embed.data = short.pos_embed.repeat(1, 2, 1)
+    tokens_BTKD = rearrange(whole(still), "b (t k) d -> b t k d", t=2)
+    for t in range(2):  # attention over equal copies is attention over one
+        torch.testing.assert_close(tokens_BTKD[:, t], short(still[:, :, :2]), rtol=0, atol=1e-5)
 
 
 def test_weights_are_a_function_of_the_seed_alone() -> None:

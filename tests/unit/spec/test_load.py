@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vjepa_exp.spec.augment import AutoAugment, CropFlip, RandAugment, RandomErasing
 from vjepa_exp.spec.errors import SpecError, UserError
 from vjepa_exp.spec.experiment import Experiment
 from vjepa_exp.spec.load import read_experiment, resolve
@@ -188,6 +189,60 @@ def test_changing_a_kind_drops_the_old_fields(write) -> None:
     text = BASE.replace("optim: {lr: 1e-3}", "objective: {kind: features, exponent: 2.0}")
     laptop = LAPTOP + "      objective: {kind: pixels}\n"
     assert load(write(text, laptop), "laptop").recipe.pretrain.objective.kind == "pixels"
+
+
+def test_fps_alone_describes_the_distance_of_frames(write) -> None:
+    recipe = load(write(BASE.replace("frame_step: 2", "fps: 7.5"))).recipe
+    clip = recipe.evaluate["ssv2"].clip
+    assert (clip.fps, clip.frame_step, clip.indexing) == (7.5, None, "exact")
+    assert (recipe.pretrain.data.clip.frame_step, recipe.pretrain.data.clip.fps) == (4, None)
+    again = type(recipe).model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+
+
+@pytest.mark.parametrize(
+    ("clip", "words"),
+    [
+        ("frame_step: 2, fps: 4", "ssv2.clip: give either frame_step or fps"),
+        ("frame_step: null", "ssv2.clip: give either frame_step or fps"),
+        ("fps: 4, indexing: parity", "ssv2.clip.indexing: parity counts frames"),
+        ("fps: 0", "fps"),
+    ],
+)
+def test_a_clip_has_one_distance(write, clip: str, words: str) -> None:
+    (line,) = problems(write(BASE.replace("frame_step: 2", clip)))
+    assert words in line
+
+
+def test_a_policy_of_another_kind_replaces_the_old_one(write) -> None:
+    augment = "augment: {kind: crop_flip, flip: 0.0, policy: {kind: rand_augment, magnitude: 9}, erasing: {}}"
+    text = BASE.replace("dataset: k400}", f"dataset: k400, {augment}}}")
+    assert load(write(text)).recipe.evaluate["k400"].augment == CropFlip(
+        flip=0.0, policy=RandAugment(magnitude=9.0), erasing=RandomErasing()
+    )
+    laptop = LAPTOP.replace("optim: {epochs: 3}", "augment: {policy: {kind: auto_augment}, erasing: null}")
+    text = text.replace("kind: linear_probe, dataset: ssv2", f"kind: linear_probe, dataset: ssv2, {augment}")
+    for probe in load(write(text, laptop), "laptop").recipe.evaluate.values():
+        assert probe.augment == CropFlip(flip=0.0, policy=AutoAugment())
+
+
+@pytest.mark.parametrize(
+    ("augment", "words"),
+    [
+        ("policy: {kind: randaugment}", "Did you mean 'rand_augment'?"),
+        ("policy: {kind: rand_augment, magnitud: 3}", "Did you mean 'magnitude'?"),
+        ("policy: {kind: rand_augment, magnitude: 11}", "magnitude"),
+        ("policy: {kind: auto_augment, fill: [0, 0, 256]}", "fill"),
+        ("erasing: {area: [0.4, 0.1]}", "erasing.area: the lower bound 0.4 is above the upper bound 0.1"),
+        ("jitter: {hue: 0.6}", "hue"),
+        ("interpolation: nearest", "'nearest' is not one of"),
+    ],
+)
+def test_a_wrong_augmentation_is_named(write, augment: str, words: str) -> None:
+    text = BASE.replace("dataset: k400}", f"dataset: k400, augment: {{kind: crop_flip, {augment}}}}}")
+    (line,) = problems(write(text))
+    assert "evaluate.k400.augment" in line
+    assert words in line
 
 
 def test_specs_are_frozen(write) -> None:

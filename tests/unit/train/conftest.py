@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry, NoAugment
+from vjepa_exp.spec.augment import NoAugment
+from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
 from vjepa_exp.spec.evaluate import AttentiveProbe, ProbeOptimSpec
 from vjepa_exp.spec.masks import MultiBlockMask
 from vjepa_exp.spec.model import ModelSpec, PredictorSpec
@@ -43,6 +44,7 @@ class Clips:
         return {
             "position": np.array(positions, dtype=np.int64),
             "clips": np.stack([self._clip(v) for v in videos]),
+            "erased": np.zeros((len(videos), self.views, 4), dtype=np.int64),
             "label": np.array([v % 4 for v in videos], dtype=np.int64),
             "error": np.array(["truncated" if v in self.bad else "" for v in videos]),
             "path": np.array([f"{v}.mp4" for v in videos]),

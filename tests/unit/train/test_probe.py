@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa_exp.spec.data import CropFlip
+from vjepa_exp.spec.augment import CropFlip
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import LinearProbe, ProbeOptimSpec
 from vjepa_exp.spec.stages import ProbeRecipe

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from vjepa_exp.spec.data import CropFlip
+from vjepa_exp.spec.augment import CropFlip
 from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 from vjepa_exp.train.world import World
 

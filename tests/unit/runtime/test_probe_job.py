@@ -1,0 +1,55 @@
+"""What a probe trains and is tested on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vjepa_exp.data.index import index
+from vjepa_exp.data.manifest import Manifest
+from vjepa_exp.runtime.probe_job import held_out_source, training_source
+from vjepa_exp.spec.augment import Augment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
+from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.evaluate import AttentiveProbe
+from vjepa_exp.spec.model import ModelSpec
+from vjepa_exp.spec.stages import ProbeRecipe
+
+STRONG = CropFlip(
+    scale=(0.08, 0.5), policy=RandAugment(probability=1.0), jitter=ColorJitter(), erasing=RandomErasing(probability=1.0)
+)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """Six pictures of noise in each split."""
+    for split in ("train", "val"):
+        for i in range(6):
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    return index(tmp_path)
+
+
+def recipe(augment: Augment, seed: int) -> ProbeRecipe:
+    clip = ClipSpec(num_frames=4, frame_step=1, resolution=32)
+    probe = AttentiveProbe(kind="attentive_probe", dataset="toy", clip=clip, views=3, augment=augment)
+    return ProbeRecipe(seed=seed, model=ModelSpec(), encoder="random_init", probe=probe, digests={})
+
+
+def test_the_test_is_never_augmented_and_the_training_is(manifest: Manifest) -> None:
+    plain = held_out_source(recipe(NoAugment(), 0), manifest).load(np.arange(6))
+    for seed in (0, 1):
+        for epoch in (0, 6):
+            tested = held_out_source(recipe(STRONG, seed), manifest).load(np.arange(epoch, epoch + 6))
+            assert (tested["clips"] == plain["clips"]).all()
+            assert (tested["path"] == plain["path"]).all()
+            assert not tested["erased"].any()
+    trained = training_source(recipe(STRONG, 0), manifest)
+    epochs = [trained.load(np.arange(start, start + 6)) for start in (0, 6)]
+    assert all((batch["erased"][..., 2] > 0).all() for batch in epochs)
+    first, second = (batch["clips"][np.argsort(batch["path"])] for batch in epochs)
+    assert all((a != b).any() for a, b in zip(first, second, strict=True))
