@@ -28,7 +28,7 @@ _SPRITE_BRIGHTNESS = 0.7
 _BACKGROUND_BRIGHTNESS = 0.4
 _SPRITE_CONTRAST = 0.1
 _BACKGROUND_CONTRAST = 0.08
-_SNOW = 0.25
+_SNOW = 0.32
 _FLAKE = 2  # pixels along an edge: finer snow would not survive the encoder
 _ANGLES = 512
 
