@@ -51,8 +51,8 @@ class Recipe(Spec):
                 raise ValueError(f"{where}.spatial_scale {mask.spatial_scale[0]} is below one of {h}x{h} cells")
             elif mask.leaves_nothing(self.grid):
                 raise ValueError(
-                    f"{where}.spatial_scale {mask.spatial_scale[1]}: a block may cover the whole clip of {t}x{h}x{h} "
-                    "tokens, no context is left: use smaller blocks or a larger clip"
+                    f"{where}.spatial_scale {mask.spatial_scale[1]} lets a block cover the whole clip of {t}x{h}x{h} "
+                    "tokens and leave no context: use smaller blocks or a larger clip"
                 )
 
     @property

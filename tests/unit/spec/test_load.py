@@ -136,7 +136,7 @@ def test_all_problems_at_once_in_file_order(write) -> None:
         ),
         (
             ("optim: {lr: 1e-3}", "masks: [{kind: multi_block, num_blocks: 1, spatial_scale: [0.5, 1.0]}]"),
-            "may cover the whole clip of 8x14x14 tokens",
+            "spatial_scale: 1.0 lets a block cover the whole clip of 8x14x14 tokens",
         ),
         (
             (
@@ -144,7 +144,7 @@ def test_all_problems_at_once_in_file_order(write) -> None:
                 "masks: [{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.0], temporal_scale: [0.5, 0.5], "
                 "max_temporal_keep: 0.5}]",
             ),
-            "may cover the whole clip",
+            "cover the whole clip",
         ),
         (("optim: {lr: 1e-3}", "masks: []"), "masks"),
         (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
@@ -195,6 +195,12 @@ def test_set_to_nowhere(write) -> None:
 def test_unknown_profile_lists_the_known(write) -> None:
     with pytest.raises(UserError, match=r"Did you mean 'laptop'\? Profiles: paper, laptop"):
         load(write(BASE), "latop")
+
+
+def test_experiment_without_profiles_says_so(write) -> None:
+    text = BASE[: BASE.index("profiles:")]
+    with pytest.raises(UserError, match="has no profiles and runs as it stands"):
+        load(write(text), "laptop")
 
 
 def test_yaml_1_2_scalars(write) -> None:
