@@ -85,7 +85,10 @@ def test_validate_prints_the_problems_of_all_files_and_the_files_that_are_fine(c
         (["--set", "recipe.pretrain.optim.itertions=5"], ["--set", "Did you mean 'iterations'?"]),
         (["--set", "recipe.pretrain.optim.iterations=many"], ["many", "integer"]),
         (["--set", "recipe.pretrain.optim"], ["a.b=value"]),
-        (["--set", "recipe.pretrain.data.clip.resolution=50"], ["resolution=50: 50 is not divisible by model.patch_size 8"]),
+        (
+            ["--set", "recipe.pretrain.data.clip.resolution=50"],
+            ["resolution=50: 50 is not divisible by model.patch_size 8"],
+        ),
         (
             ["--set", "recipe.pretrain.masks=[{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.5]}]"],
             ["spatial_scale", "1.5"],

@@ -29,6 +29,7 @@ class StageJob:
 
     Attributes:
         stage: what to do.
+        label: what people call it.
         folder: where its files go, absolute.
         manifests: data set -> manifest.
         checkpoint: of the pretraining that a probe stands on, None for a random encoder.
@@ -37,6 +38,7 @@ class StageJob:
     """
 
     stage: Stage
+    label: str
     folder: Path
     manifests: dict[str, Path]
     checkpoint: Path | None
@@ -80,7 +82,6 @@ class Progress:
     phase: str
     done: int
     total: int
-    unit: str
     loss: float | None = None
     per_s: float | None = None
 

@@ -21,8 +21,8 @@ from vjepa_exp.graph.network import (
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.tokens import mask_tokens
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.evaluate import AttentiveProbe as AttentiveProbeSpec
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.evaluate import AttentiveProbe as AttentiveProbeSpec
 from vjepa_exp.spec.evaluate import ClipSpec
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.load import ResolvedExperiment
@@ -113,7 +113,7 @@ def test_max_keep_bounds_the_context() -> None:
 
 def test_masks_that_never_leave_a_context_are_refused_instead_of_drawn_for_ever() -> None:
     crowded = MultiBlockMask(kind="multi_block", num_blocks=200, spatial_scale=(0.8, 0.8))
-    with pytest.raises(UserError, match="200 blocks of up to 0.8 of a frame cover the whole clip of 8x14x14 tokens"):
+    with pytest.raises(UserError, match=r"200 blocks of up to 0\.8 of a frame cover the whole clip of 8x14x14 tokens"):
         mask_tokens(crowded, (8, 14, 14), 24)
 
 
