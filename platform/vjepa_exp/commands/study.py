@@ -124,7 +124,7 @@ def report(name: str | None, store: Path) -> None:
         UserError: there is no such study.
     """
     study = prepare(find_study(store, name).request, store)
-    _finish(study, stored_result(study.plan, study.store), console())
+    _finish(study, replace(stored_result(study.plan, study.store), reused=frozenset()), console())
 
 
 def plan(request: Request, store: Path, as_json: bool) -> None:

@@ -101,7 +101,8 @@ def _lines(path: Path, lines: list[Line], title: str, x: str, y: str, *, chance:
         axes.axhline(chance, color=GREY, linewidth=1.2, linestyle=":", label="chance")
         _widen(axes)
     _style(axes, x, y)
-    canvas.legend(loc="outside right upper", frameon=False, fontsize="small")
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        canvas.legend(loc="outside right upper", frameon=False, fontsize="small")
     _save(canvas, path)
     seeds = "One line per seed." if len(lines) > len(seen) else ""
     return Figure(path, title, seeds)

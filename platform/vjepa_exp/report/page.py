@@ -105,7 +105,7 @@ def _provenance(records: list[Record]) -> dict[str, str]:
 
     lines = {
         "vjepa-exp": values("code", "version"),
-        "git commit": values("code", "commit"),
+        "git commit": _each(str(record.code.get("commit") or "")[:12] for record in records),
         "Python": values("environment", "python"),
         "PyTorch": values("environment", "torch"),
         "Ray": values("environment", "ray"),
