@@ -85,10 +85,17 @@ def test_validate_prints_the_problems_of_all_files_and_the_files_that_are_fine(c
         (["--set", "recipe.pretrain.optim.itertions=5"], ["--set", "Did you mean 'iterations'?"]),
         (["--set", "recipe.pretrain.optim.iterations=many"], ["many", "integer"]),
         (["--set", "recipe.pretrain.optim"], ["a.b=value"]),
-        (["--set", "recipe.pretrain.data.clip.resolution=50"], ["resolution 50", "not divisible"]),
+        (
+            ["--set", "recipe.pretrain.data.clip.resolution=50"],
+            ["resolution=50: 50 is not divisible by model.patch_size 8"],
+        ),
         (
             ["--set", "recipe.pretrain.masks=[{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.5]}]"],
             ["spatial_scale", "1.5"],
+        ),
+        (
+            ["--set", "recipe.pretrain.masks.0.spatial_scale=[1.0, 1.0]"],
+            ["1.0 lets a block cover the whole clip of 4x6x6 tokens"],
         ),
         (["--profile", "labtop"], ["no profile 'labtop'", "Did you mean 'laptop'?"]),
         (["--set", "recipe.pretrain.data.mixture=[{dataset: mine}]"], ["'mine'", "vjepa-exp data index"]),

@@ -43,8 +43,8 @@ def run_probe(job: StageJob, world: World) -> Outcome:
             recipe,
             world,
             frozen_encoder(recipe, job.checkpoint),
-            Split(_batches(job, world, train, positions, "training videos"), len(train)),
-            Split(_batches(job, world, test, len(test), "test videos"), len(test)),
+            Split(_batches(job, world, train, positions, "training clip"), len(train)),
+            Split(_batches(job, world, test, len(test), "test clip"), len(test)),
             len(manifest.classes),
             micro_batch=job.execution.micro_batch,
             hooks=reporter.hooks,
@@ -95,7 +95,7 @@ def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int
     for batch in stream(source, rows, job.stream_options(source.row_bytes)):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
-            Progress(phase, min(seen, num_positions), num_positions, "videos").write(job.folder)
+            Progress(phase, min(seen, num_positions), num_positions).write(job.folder)
         yield batch
 
 
