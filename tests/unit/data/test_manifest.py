@@ -27,7 +27,7 @@ def rows(count: int = 6) -> list[dict[str, Any]]:
             "bytes": 1000 + i,
             "decodable": i != 3,
             "reason": "open: Invalid data" if i == 3 else "",
-            "reader": "decord" if i != 3 else "",
+            "readers": "pyav,torchcodec,decord" if i != 3 else "",
         }
         for i in range(count)
     ]
