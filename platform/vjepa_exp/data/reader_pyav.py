@@ -53,44 +53,48 @@ def _in_turn(path: str, frames: Frames) -> FramesTHWC:
     raise DecodeError("short", path, f"{number + 1} frames, frame {frames[-1]} asked for")
 
 
-def _selected(path: str, track: Track, frames: Frames) -> FramesTHWC:
+def _selected(path: str, track: Track, frames: Frames, *, whole: bool = False) -> FramesTHWC:
+    """Only what the frames need; all from the beginning if `whole`, since damage is hidden with what came before."""
     if frames[-1] >= len(track.frame_times):
         raise DecodeError("short", path, f"{len(track.frame_times)} frames, frame {frames[-1]} asked for")
     times, pixels = track.frame_times[frames], _Pixels(frames)
     number = dict(zip(times.tolist(), frames.tolist(), strict=True))
     try:
-        for frame in _decoded(track, times):
+        for frame in _decoded(track, times, whole):
+            if frame.is_corrupt and not whole:
+                return _selected(path, track, frames, whole=True)
             if frame.pts in number:
                 pixels.add(number[frame.pts], frame)
     except FFMPEG_ERRORS as error:
-        raise DecodeError("corrupt", path, f"before frame {min(pixels.missing)}: {first_line(error)}") from None
+        raise DecodeError("corrupt", path, f"up to frame {frames[-1]}: {first_line(error)}") from None
     if pixels.missing:
         raise DecodeError("corrupt", path, f"nothing to show as frame {min(pixels.missing)}")
     return pixels.rgb
 
 
-def _decoded(track: Track, times: Frames) -> Iterator[av.VideoFrame]:
-    """Frames among which are those of the given times, from no more packets than these need."""
+def _decoded(track: Track, times: Frames, whole: bool) -> Iterator[av.VideoFrame]:
+    """Frames among which are those of the given times, from no more packets than these need unless `whole`."""
     context, wanted = track.stream.codec_context, set(times.tolist())
     if context.name == "h264":
         # The first packet names the encoder, and libavcodec makes up for the mistakes of some: read, not decoded.
+        context.flush_buffers()
         context.skip_frame = "ALL"
         context.decode(track.packets[0])
+    ranges = _ranges(track, times)
+    for first, last in [(0, ranges[-1][1])] if whole else ranges:
         context.flush_buffers()
-    for first, last in _ranges(track, times):
         for packet in track.packets[first : last + 1]:
-            context.skip_frame = "NONREF" if track.skippable and packet.pts not in wanted else "DEFAULT"
+            needed = whole or packet.pts in wanted or not track.skippable
+            context.skip_frame = "DEFAULT" if needed else "NONREF"
             yield from context.decode(packet)
         yield from context.decode(None)
-        context.flush_buffers()
 
 
-def _ranges(track: Track, times: Frames) -> Iterator[tuple[int, int]]:
+def _ranges(track: Track, times: Frames) -> list[tuple[int, int]]:
     """For each group of pictures with a wanted frame: its first packet and the last wanted one."""
     packets = np.flatnonzero(np.isin(track.times, times) & track.shown)
     groups = np.searchsorted(track.starts, packets, side="right") - 1
-    for group in np.unique(groups):
-        yield int(track.starts[group]), int(packets[groups == group][-1])
+    return [(int(track.starts[group]), int(packets[groups == group][-1])) for group in np.unique(groups)]
 
 
 class _Pixels:
