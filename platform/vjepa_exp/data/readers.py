@@ -57,7 +57,7 @@ def decode(path: str, frames: Frames, reader: Reader) -> FramesTHWC:
     Raises:
         DecodeError: whatever goes wrong inside a decoder.
     """
-    return _load(reader)(path, frames)
+    return load(reader)(path, frames)
 
 
 def pick(exact: str, choice: ReaderChoice) -> Reader:
@@ -74,14 +74,18 @@ def require(choice: ReaderChoice) -> None:
     """
     try:
         if choice != "auto":
-            _load(choice)
-    except (ImportError, OSError, RuntimeError) as error:  # the latter two: a shared library is missing
+            load(choice)
+    except (ImportError, OSError, RuntimeError) as error:
         hint = " (needed: pip install 'vjepa-exp[torchcodec]', and FFmpeg)" if choice == "torchcodec" else ""
         raise UserError(f"execution.reader: {choice} cannot be loaded here: {first_line(error)}{hint}") from None
 
 
-def _load(reader: Reader) -> Callable[[str, Frames], FramesTHWC]:
-    """Loaded when it is first used: decord brings libraries of its own, and torchcodec need not be there."""
+def load(reader: Reader) -> Callable[[str, Frames], FramesTHWC]:
+    """A reader, loaded when it is first used: decord brings libraries of its own, torchcodec need not be there.
+
+    Raises:
+        ImportError, OSError, RuntimeError: it, or a library that it needs, is not there.
+    """
     return cast("Callable[[str, Frames], FramesTHWC]", import_module(f"vjepa_exp.data.reader_{reader}").decode)
 
 
