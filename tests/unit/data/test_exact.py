@@ -300,6 +300,15 @@ def test_all_other_real_files(shared_dir: Path) -> None:
     assert len([check(path) for path in rest]) > 150
 
 
+def test_what_the_first_packet_says_of_the_encoder_is_heeded(shared_dir: Path) -> None:
+    """4:4:4 of x264 before its version 151: without the version, later groups decode to other pixels."""
+    path = shared_dir / "videos/decode/imageio_cockatoo.mp4"
+    with open_video(str(path)) as container:
+        wanted = int(Track.read(container).starts[1])
+    truth, _ = sequential(path, {wanted})
+    assert (decode(str(path), np.array([wanted]), "pyav")[0] == truth[wanted]).all()
+
+
 def test_a_damaged_real_file_gives_what_decodes_and_no_more(shared_dir: Path) -> None:
     path = str(shared_dir / "videos/odd/decord_corrupted.mp4")
     truth = sequential_until_damage(path)
