@@ -154,6 +154,7 @@ def sequential(path: Path, wanted: set[int]) -> tuple[dict[int, Pixels], int]:
     """The wanted frames, turned as displayed, and how many there are."""
     found, number = {}, -1
     with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"  # threads hide damage otherwise from run to run
         for number, frame in enumerate(container.decode(video=0)):
             if number in wanted:
                 found[number] = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
