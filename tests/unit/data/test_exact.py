@@ -273,10 +273,10 @@ def test_damage_is_hidden_as_in_turn(tmp_path: Path) -> None:
         with suppress(DecodeError, av.FFmpegError):
             found = decode(str(path), np.array([20, 33, 50]), "pyav")
             truth, count = sequential(path, {20, 33, 50})
-            assert count == 60
-            assert (found == np.stack([truth[number] for number in (20, 33, 50)])).all()
-            compared += 1
-    assert compared > 6
+            if count == 60:  # else a frame is missing, and those after it have other numbers than by their times
+                assert (found == np.stack([truth[number] for number in (20, 33, 50)])).all()
+                compared += 1
+    assert compared > 8
 
 
 @pytest.mark.parametrize(
