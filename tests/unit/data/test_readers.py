@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 from vjepa_exp.data.probe import probe
-from vjepa_exp.data.readers import DecodeError, Reader, decode
+from vjepa_exp.data.readers import DecodeError, Reader, decode, pick, require
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.execution import ReaderChoice
 
 
 @pytest.mark.parametrize("reader", ["decord", "pyav"])
@@ -56,6 +60,39 @@ def test_a_width_that_decord_refuses_goes_to_pyav(make_video, tmp_path: Path) ->
     path = make_video(tmp_path / "v.mp4", frames=6, width=48, height=32)
     info = probe(path)
     assert (info.readers, info.frames, info.width) == ("pyav", 6, 48)
+
+
+@pytest.mark.parametrize(
+    ("exact", "choice", "reader"),
+    [
+        ("pyav,torchcodec,decord", "auto", "pyav"),
+        ("pyav,torchcodec,decord", "decord", "decord"),
+        ("pyav,torchcodec,decord", "torchcodec", "torchcodec"),
+        ("pyav", "decord", "pyav"),
+        ("image", "decord", "image"),
+    ],
+)
+def test_a_choice_is_followed_where_it_is_exact(exact: str, choice: ReaderChoice, reader: Reader) -> None:
+    assert pick(exact, choice) == reader
+
+
+def test_a_reader_that_is_not_here_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    monkeypatch.delitem(sys.modules, "vjepa_exp.data.reader_torchcodec", raising=False)
+    for choice in ("auto", "pyav", "decord"):
+        require(choice)
+    with pytest.raises(UserError, match=r"execution.reader: torchcodec cannot be loaded here.*pip install") as caught:
+        require("torchcodec")
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_loaded_that_was_not_chosen() -> None:
+    code = (
+        "import sys, vjepa_exp.data.source as s; s.require('auto'); print({'decord', 'torchcodec'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_an_image_is_one_frame(tmp_path: Path) -> None:
