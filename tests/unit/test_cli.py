@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -261,3 +262,11 @@ def test_data_index_refuses(call, tmp_path: Path, arguments: list[str], words: l
     (tmp_path / "only_bad" / "a.mp4").write_bytes(b"")
     refused(call("data", "index", *arguments), *words)
     assert not (tmp_path / "datasets.yaml").exists()
+
+
+def test_doctor_says_which_readers_work_and_how_fast(call) -> None:
+    outcome = call("doctor")
+    assert outcome.code == 0
+    for reader in ("pyav", "decord"):
+        assert re.search(rf"ok +reader {reader} +\d+ clips/s a core", outcome.out)
+    assert re.search(r"(ok|note) +reader torchcodec", outcome.out)
