@@ -1,11 +1,14 @@
-"""Clips per second and core: the pretraining source (decode, crop, resize, flip) over bare decord on the same frames.
+"""CPU time of a clip: our readers and the pretraining source over bare decord, beside what libav itself needs.
 
-    python benchmarks/decode.py                        # clips made for the purpose, two sizes
-    python benchmarks/decode.py FOLDER_OR_CSV          # own videos, those that decord decodes exactly
-    python benchmarks/decode.py FOLDER_OR_CSV --num-frames 8 --frame-step 2 --resolution 64
+    python benchmarks/decode.py                        # 340x256 H.264 of 10 s, made for the purpose, GOP 12 and 250
+    python benchmarks/decode.py FOLDER_OR_CSV          # own videos, those that all readers decode exactly
+    python benchmarks/decode.py --clips 8 --repeats 1  # a look: a minute or two, most of it encoding
 
-Both sides take turns over the same frames of the same files. Times are CPU seconds of the whole process, decord's
-threads included, best of the repeats for each clip: other work on the machine then disturbs the ratio little.
+All sides take turns at each clip, on the same frames of the same files. Times are CPU milliseconds of the whole
+process, the threads of decord included, the best of the repeats for each clip and the mean over the clips: other work
+on the machine then moves the ratios little and the times more, so results are to be kept from a quiet machine. Files
+are read once before and lie in the page cache. 'libav, all packets' decodes every packet from the key frame to the last
+wanted one and converts nothing; a reader that leaves packets out can be faster.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,39 +29,69 @@ import decord
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
+from PIL import Image
 
 from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
-from vjepa_exp.data.readers import decode
+from vjepa_exp.data.readers import VIDEO_READERS, decode
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
 from vjepa_models.keyed_rng import keyed_rng
 
 Frames = npt.NDArray[np.int64]
+Side = Callable[[int, str, Frames], object]
+"""What is measured: the clip at a position of the stream, its file, its frames."""
+
 SEED = 0
-BATCH = 64
+BARE = "bare decord"
 
 
-def make_videos(folder: Path, width: int, height: int, frames: int, gop: int) -> Path:
-    """A dozen H.264 videos of drifting textures."""
+def make_videos(folder: Path, width: int, height: int, frames: int, gop: int, count: int) -> Path:
+    """H.264 videos of soft textures that drift over each other, with a cut in the middle and some grain."""
     rng = np.random.default_rng(SEED)
     folder.mkdir()
-    for number in range(12):
-        texture = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    for number in range(count):
         with av.open(str(folder / f"{number:02d}.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"crf": "23", "g": str(gop)})
+            stream = container.add_stream("libx264", rate=30, options={"crf": "23", "g": str(gop)})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for i in range(frames):
-                frame = av.VideoFrame.from_ndarray(np.roll(texture, 2 * i, axis=1), format="rgb24")
+                if i % (frames // 2) == 0:
+                    back, front = (_texture(rng, cell, 2 * width, 2 * height) for cell in (40, 12))
+                drift = np.roll(back, (i, -2 * i), (0, 1))[:height, :width]
+                drift[48:160, 80:240] = np.roll(front, (-i, 3 * i), (0, 1))[48:160, 80:240]
+                grain = rng.normal(0, 8, drift.shape)
+                frame = av.VideoFrame.from_ndarray(np.clip(drift + grain, 0, 255).astype(np.uint8), format="rgb24")
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
     return folder
 
 
+def _texture(rng: np.random.Generator, cell: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    coarse = Image.fromarray(rng.integers(0, 256, (height // cell, width // cell, 3), dtype=np.uint8))
+    return np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def bare_decord(path: str, frames: Frames) -> npt.NDArray[np.uint8]:
     """The frames of a clip as a notebook would fetch them."""
     return decord.VideoReader(path, num_threads=1).get_batch(frames.tolist()).asnumpy()
+
+
+def libav_all_packets(path: str, frames: Frames) -> None:
+    """Decode from the key frame before to the last wanted frame, leave nothing out, convert nothing."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        times = sorted(packet.pts for packet in packets)
+        wanted = {times[i] for i in frames.tolist()}
+        keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+        for key, following in pairwise([*keys, len(packets)]):
+            last = max((i for i in range(key, following) if packets[i].pts in wanted), default=None)
+            if last is not None:
+                for packet in [*packets[key : last + 1], None]:
+                    stream.codec_context.decode(packet)
+                stream.codec_context.flush_buffers()
 
 
 def cpu_ms(function: Callable[[], object]) -> float:
@@ -68,34 +102,35 @@ def cpu_ms(function: Callable[[], object]) -> float:
 
 
 def measure(name: str, manifest: Manifest, clip: ClipSpec, clips: int, repeats: int) -> None:
-    """Print one line: both sides, their ratio, and what of the source is reading."""
-    source = PretrainSource([(manifest, None)], DataSpec(mixture=(MixtureEntry(dataset="bench"),), clip=clip), SEED)
+    """Print a table of all sides."""
+    data = DataSpec(mixture=(MixtureEntry(dataset="bench"),), clip=clip)
+    pyav, decord_source = (PretrainSource([(manifest, None)], data, SEED, reader) for reader in ("pyav", "decord"))
+    sides: dict[str, Side] = {
+        BARE: lambda position, path, frames: bare_decord(path, frames),
+        "reader decord": lambda position, path, frames: decode(path, frames, "decord"),
+        "reader pyav": lambda position, path, frames: decode(path, frames, "pyav"),
+        "libav, all packets": lambda position, path, frames: libav_all_packets(path, frames),
+        "source decord": lambda position, path, frames: decord_source.load(np.array([position])),
+        "source pyav": lambda position, path, frames: pyav.load(np.array([position])),
+    }
     lengths = {manifest.entry(row).path: manifest.entry(row).frames for row in range(len(manifest))}
-    ms = np.full((3, clips // BATCH), np.inf)
-    for turn in range(repeats * ms.shape[1]):
-        batch = turn % ms.shape[1]
-        positions = np.arange(batch * BATCH, (batch + 1) * BATCH)
-        wanted = []
-        for position, path in zip(positions.tolist(), source.load(positions)["path"].tolist(), strict=True):
+    paths = pyav.load(np.arange(clips))["path"].tolist()
+    ms = np.full((len(sides), clips), np.inf)
+    for _ in range(repeats):
+        for position, path in enumerate(paths):
             starts = keyed_rng(SEED, "clip", position).random(1)  # as the source draws them
-            wanted.append((path, np.unique(clip_frames(lengths[path], clip, 1, starts, overlap=False))))
-        times = [
-            cpu_ms(partial(source.load, positions)),
-            cpu_ms(partial(_each, bare_decord, wanted)),
-            cpu_ms(partial(_each, partial(decode, reader="decord"), wanted)),
-        ]
-        ms[:, batch] = np.minimum(ms[:, batch], times)
-    ours, bare, reading = ms.mean(axis=1) / BATCH
-    print(
-        f"{name}: {len(manifest)} files, {clip.num_frames} frames of {clip.resolution} px: "
-        f"source {1e3 / ours:.1f}, bare decord {1e3 / bare:.1f} clips/s/core, ratio {bare / ours:.2f} "
-        f"(CPU ms per clip: source {ours:.2f} of which reading {reading:.2f}; bare {bare:.2f})"
-    )
+            frames = np.unique(clip_frames(lengths[path], clip, 1, starts, overlap=False))
+            for place, side in enumerate(sides.values()):
+                ms[place, position] = min(ms[place, position], cpu_ms(partial(side, position, path, frames)))
+    _print(name, manifest, clip, dict(zip(sides, ms.mean(axis=1).tolist(), strict=True)))
 
 
-def _each(read: Callable[[str, Frames], object], wanted: list[tuple[str, Frames]]) -> None:
-    for path, frames in wanted:
-        read(path, frames)
+def _print(name: str, manifest: Manifest, clip: ClipSpec, ms: dict[str, float]) -> None:
+    print(f"{name}: {len(manifest)} files, clips of {clip.num_frames} frames, source to {clip.resolution} px")
+    print(f"{'':20}{'CPU ms/clip':>12}{'clips/s/core':>14}{'x bare decord':>15}{'x libav':>9}")
+    for side, mean in ms.items():
+        over = f"{ms[BARE] / mean:15.2f}{ms['libav, all packets'] / mean:9.2f}"
+        print(f"{side:20}{mean:12.1f}{1e3 / mean:14.1f}{over}")
 
 
 def main() -> None:
@@ -105,20 +140,20 @@ def main() -> None:
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--frame-step", type=int, default=4)
     parser.add_argument("--resolution", type=int, default=224)
-    parser.add_argument("--clips", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
+    clip = ClipSpec(num_frames=args.num_frames, frame_step=args.frame_step, resolution=args.resolution)
+    print(f"load average {os.getloadavg()[0]:.1f}, decord {decord.__version__}, PyAV {av.__version__}")
     if args.videos:
         manifest = index(args.videos)
-        manifest = manifest.take(np.flatnonzero(pc.equal(manifest.table["reader"], "decord").to_numpy()))
-        clip = ClipSpec(num_frames=args.num_frames, frame_step=args.frame_step, resolution=args.resolution)
-        measure(args.videos.name, manifest, clip, args.clips, args.repeats)
+        plain = pc.equal(manifest.table["readers"], ",".join(VIDEO_READERS)).to_numpy()
+        measure(args.videos.name, manifest.take(np.flatnonzero(plain)), clip, args.clips, args.repeats)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        small = index(make_videos(Path(scratch) / "small", 64, 64, 32, gop=12))
-        measure("demo-like", small, ClipSpec(num_frames=8, frame_step=2, resolution=64), args.clips, args.repeats)
-        large = index(make_videos(Path(scratch) / "large", 336, 256, 300, gop=250))
-        measure("Kinetics-like", large, ClipSpec(), args.clips, args.repeats)
+        for gop in (12, 250):
+            folder = make_videos(Path(scratch) / f"gop{gop}", 340, 256, 300, gop, count=8)
+            measure(f"340x256 H.264, 10 s, GOP {gop}", index(folder), clip, args.clips, args.repeats)
 
 
 if __name__ == "__main__":

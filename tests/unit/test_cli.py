@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -85,10 +86,17 @@ def test_validate_prints_the_problems_of_all_files_and_the_files_that_are_fine(c
         (["--set", "recipe.pretrain.optim.itertions=5"], ["--set", "Did you mean 'iterations'?"]),
         (["--set", "recipe.pretrain.optim.iterations=many"], ["many", "integer"]),
         (["--set", "recipe.pretrain.optim"], ["a.b=value"]),
-        (["--set", "recipe.pretrain.data.clip.resolution=50"], ["resolution 50", "not divisible"]),
+        (
+            ["--set", "recipe.pretrain.data.clip.resolution=50"],
+            ["resolution=50: 50 is not divisible by model.patch_size 8"],
+        ),
         (
             ["--set", "recipe.pretrain.masks=[{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.5]}]"],
             ["spatial_scale", "1.5"],
+        ),
+        (
+            ["--set", "recipe.pretrain.masks.0.spatial_scale=[1.0, 1.0]"],
+            ["1.0 lets a block cover the whole clip of 4x6x6 tokens"],
         ),
         (["--profile", "labtop"], ["no profile 'labtop'", "Did you mean 'laptop'?"]),
         (["--set", "recipe.pretrain.data.mixture=[{dataset: mine}]"], ["'mine'", "vjepa-exp data index"]),
@@ -254,3 +262,11 @@ def test_data_index_refuses(call, tmp_path: Path, arguments: list[str], words: l
     (tmp_path / "only_bad" / "a.mp4").write_bytes(b"")
     refused(call("data", "index", *arguments), *words)
     assert not (tmp_path / "datasets.yaml").exists()
+
+
+def test_doctor_says_which_readers_work_and_how_fast(call) -> None:
+    outcome = call("doctor")
+    assert outcome.code == 0
+    for reader in ("pyav", "decord"):
+        assert re.search(rf"ok +reader {reader} +\d+ clips/s a core", outcome.out)
+    assert re.search(r"(ok|note) +reader torchcodec", outcome.out)

@@ -20,6 +20,11 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if watched else PIPED_WIDTH, highlight=False, markup=False, emoji=False)
 
 
+def prose(out: Console, text: str) -> None:
+    """Print a sentence: folded between words for a person, on one line in a pipe."""
+    out.print(text, soft_wrap=not out.is_terminal)
+
+
 def grid(header: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[int] = ()) -> Table:
     """A plain table; columns in `right` hold numbers."""
     numbers = set(right)

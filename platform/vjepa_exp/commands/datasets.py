@@ -34,7 +34,7 @@ def index(source: Path, name: str, registry_file: Path, val: Path | None, root: 
         first, reason = manifest.unreadable()[0]
         raise UserError(f"{source}: none of its {len(manifest)} files can be read; the first, {first}: {reason}")
     path = registry_file.parent / MANIFESTS / f"{name}.parquet"
-    images = set(manifest.decodable().column("reader")) == {"image"}
+    images = bool(manifest.decodable().images().all())
     entry = DatasetEntry(manifest=f"{MANIFESTS}/{name}.parquet", kind="image" if images else "video")
     write_manifest(manifest, path)
     registry.register(name, entry)

@@ -8,7 +8,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -73,7 +73,7 @@ def doctor(store: Path) -> bool:
         lambda: _disk(store),
         _shared_memory,
     ]
-    findings = [check() for check in checks]
+    findings = [*(check() for check in checks), *_readers()]
     console().print(grid(("", "", ""), [(f.state, f.what, f.detail) for f in findings]))
     bad = [finding.what for finding in findings if finding.state == "BAD"]
     console().print(Text(f"missing: {', '.join(bad)}" if bad else "ready: vjepa-exp run quickstart"))
@@ -128,3 +128,19 @@ def _shared_memory() -> Finding:
     free = shutil.disk_usage(folder).free / 2**30
     state: Literal["ok", "note"] = "ok" if free >= ENOUGH_SHARED_GB else "note"
     return Finding("shared memory", state, f"{free:.1f} GB free in {folder}")
+
+
+def _readers() -> Iterator[Finding]:
+    """Which readers of videos work here, and how fast; without PyAV no video is read, the others are a choice."""
+    try:
+        from vjepa_exp.data.reader_trial import SAMPLE, try_readers  # with PyAV
+    except (ImportError, OSError):
+        return  # said above
+    for trial in try_readers():
+        what = f"reader {trial.reader}"
+        if trial.absent:
+            yield Finding(what, "note", f"not here: {trial.absent}")
+        elif trial.wrong:
+            yield Finding(what, "BAD", trial.wrong)
+        else:
+            yield Finding(what, "ok", f"{trial.clips_per_s:.0f} clips/s a core ({SAMPLE})")

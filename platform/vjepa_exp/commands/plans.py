@@ -6,13 +6,13 @@ import json
 
 from rich.console import Console
 
-from vjepa_exp.commands.console import grid
+from vjepa_exp.commands.console import grid, prose
 from vjepa_exp.graph.cost import StageCost, device_of, hours, stage_cost
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
-from vjepa_exp.graph.stage import Stage
 from vjepa_exp.report.words import roughly
+from vjepa_exp.runtime.slots import choose_device
 from vjepa_exp.spec.datasets import Registry
 
 Costs = dict[str, StageCost | None]
@@ -33,7 +33,19 @@ def time_estimate(plan: Plan, costs: Costs, result: StudyResult) -> str:
     if span is None:
         return f"time not estimated, as the size of a data set is not known ({where})"
     low, high = (roughly(3600 * value) for value in span)
-    return f"about {low} to {high} of computing on {where}"
+    return f"about {low} to {high} of computing on {where}; starting a stage takes up to half a minute more"
+
+
+def device_line(plan: Plan) -> str:
+    """On what the stages run, and why."""
+    execution, machine = plan.experiment.experiment.execution, this_machine()
+    gpus = len(machine.gpus)
+    if choose_device(execution, machine) == "cpu":
+        why = "execution.device says so" if execution.device else f"there are {gpus or 'no'} GPUs here"
+        return f"device CPU: {why}; {machine.cores} cores of {machine.cpu}"
+    why = "execution.device says so" if execution.device else "they are here"
+    names = ", ".join(dict.fromkeys(gpu.name for gpu in machine.gpus)) or "none"
+    return f"device GPU, {execution.workers} a stage: {why}; here: {f'{gpus} x ' if gpus else ''}{names}"
 
 
 def print_plan(plan: Plan, costs: Costs, result: StudyResult, out: Console) -> None:
@@ -41,12 +53,12 @@ def print_plan(plan: Plan, costs: Costs, result: StudyResult, out: Console) -> N
     rows = []
     for stage in plan.stages:
         state = "in store" if stage.fingerprint in result.records else "to do"
-        rows.append((stage.id, _purpose(plan, stage), state, *_cost_words(costs[stage.fingerprint])))
+        rows.append((stage.id, plan.purpose(stage), state, *_cost_words(costs[stage.fingerprint])))
     header = ("stage", "for", "state", "parameters", "tokens/clip", "FLOPs", "memory", "decoded")
     out.print(grid(header, rows, right=range(3, 8)))
     done = sum(stage.fingerprint in result.records for stage in plan.stages)
     out.print(f"{len(plan.stages)} stages, {done} in the store, {len(plan.cells)} cells of the table")
-    out.print(time_estimate(plan, costs, result), soft_wrap=True)
+    prose(out, time_estimate(plan, costs, result))
 
 
 def plan_json(plan: Plan, costs: Costs, result: StudyResult, why_profile: str) -> str:
@@ -75,20 +87,6 @@ def plan_json(plan: Plan, costs: Costs, result: StudyResult, why_profile: str) -
         "time": time_estimate(plan, costs, result),
     }
     return json.dumps(body, indent=2, ensure_ascii=False)
-
-
-def _purpose(plan: Plan, stage: Stage) -> str:
-    """The variants that a stage serves, and the column of a probe."""
-    cells = [cell for cell in plan.cells if cell.stage == stage]
-    if cells:
-        column = ", ".join(dict.fromkeys(cell.column for cell in cells))
-        return f"{_names([cell.variant for cell in cells])}: {column}"
-    return _names([name for (name, _), pretraining in plan.pretraining.items() if pretraining == stage])
-
-
-def _names(names: list[str]) -> str:
-    unique = list(dict.fromkeys(names))
-    return ", ".join(unique) if len(unique) < 4 else f"{len(unique)} variants"
 
 
 def _cost_words(cost: StageCost | None) -> tuple[str, str, str, str, str]:

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vjepa_exp.report.table import Cell, Row, Table
-from vjepa_exp.report.words import coverage, gap, gap_note, percent, scale_note, score
+from vjepa_exp.report.table import Gap, Row, Table
+from vjepa_exp.report.words import common_coverage, coverage, gap, gap_note, percent, scale_note, score, score_note
 
 
 def print_scores(table: Table, out: Console) -> None:
@@ -20,28 +20,32 @@ def print_scores(table: Table, out: Console) -> None:
         grid.add_column(Text(f"here\n{column.dataset}", "bold"), justify="right")
     for row in table.rows:
         grid.add_row(*_cells(table, row))
+    if any(column.chance for column in table.columns):
+        grid.add_row(*_extra(table, "chance", [percent(column.chance) for column in table.columns]))
+    if any(common_coverage(table, column) for column in table.columns):
+        grid.add_row(*_extra(table, "covered", [common_coverage(table, column) for column in table.columns]))
     out.print(grid)
-    covered = {coverage(cell.ours) for row in table.rows for cell in row.cells.values() if cell.ours}
-    same = f" Every score covers {covered.pop()}." if len(covered) == 1 and "" not in covered else ""
-    notes = [f"Top-1 in percent.{same}", scale_note(table), gap_note(table)]
+    notes = [score_note(table), scale_note(table), gap_note(table)]
     out.print(Text("\n".join(note for note in notes if note), "dim"))
 
 
 def _cells(table: Table, row: Row) -> list[Text]:
-    alike = len({coverage(cell.ours) for r in table.rows for cell in r.cells.values() if cell.ours}) == 1
     cells = [Text(row.label)]
     for column in table.columns:
         cell = row.cells[column.id]
         if table.published:
             cells.append(Text(_with_gap(percent(cell.published), cell.published_gap), "dim italic"))
-        cells.append(Text(_ours(cell, alike), "" if row.baseline else "bold"))
+        own_coverage = "" if common_coverage(table, column) else coverage(cell.ours)
+        text = "\n".join(filter(None, (_with_gap(score(cell.ours), cell.our_gap), own_coverage)))
+        cells.append(Text(text, "" if row.baseline else "bold"))
     return cells
 
 
-def _ours(cell: Cell, covers_the_same: bool) -> str:
-    text = _with_gap(score(cell.ours), cell.our_gap)
-    return text if covers_the_same else "\n".join(filter(None, (text, coverage(cell.ours))))
+def _extra(table: Table, label: str, texts: list[str]) -> list[Text]:
+    """A row that says something about each column of ours."""
+    pairs = [["", text] if table.published else [text] for text in texts]
+    return [Text(text, "dim") for text in (label, *(text for pair in pairs for text in pair))]
 
 
-def _with_gap(number: str, distance: float | None) -> str:
+def _with_gap(number: str, distance: Gap | None) -> str:
     return number if distance is None else f"{number}\nΔ {gap(distance)}"

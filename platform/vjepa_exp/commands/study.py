@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vjepa_exp.commands.console import console
-from vjepa_exp.commands.plans import plan_costs, plan_json, print_plan, time_estimate
+from vjepa_exp.commands.console import console, prose
+from vjepa_exp.commands.plans import device_line, plan_costs, plan_json, print_plan, time_estimate
 from vjepa_exp.commands.scores import print_scores
 from vjepa_exp.commands.specs import find_experiment
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
@@ -92,13 +92,19 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     _announce(study, before, out)
     save_request(study.folder, study.request)
     from vjepa_exp.runtime.runner import run as run_plan  # `plan` answers at once without it
+    from vjepa_exp.track.mirror import attach
+    from vjepa_exp.track.tracker import Tracker
 
+    tracking_uri = study.resolved.experiment.execution.tracking_uri
+    told = Tracker(study.plan, study.store, tracking_uri).up_to_date()
     try:
         result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose)
     except KeyboardInterrupt:
         out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{_store_option(store)}", soft_wrap=True)
         return False
-    _finish(study, result, out)
+    files = _finish(study, result, out)
+    if not told:
+        attach(Tracker(study.plan, study.store, tracking_uri), files, out.print)
     return result.complete
 
 
@@ -118,7 +124,7 @@ def report(name: str | None, store: Path) -> None:
         UserError: there is no such study.
     """
     study = prepare(find_study(store, name).request, store)
-    _finish(study, stored_result(study.plan, study.store), console())
+    _finish(study, replace(stored_result(study.plan, study.store), reused=frozenset()), console())
 
 
 def plan(request: Request, store: Path, as_json: bool) -> None:
@@ -144,20 +150,27 @@ def stored_result(plan: Plan, store: Store) -> StudyResult:
 
 
 def _introduce(study: Study, out: Console) -> None:
-    experiment, profile = study.resolved.experiment, study.resolved.profile
+    experiment = study.resolved.experiment
     out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
-    if not study.file.profiles:
-        return
-    out.print(f"profile {study.resolved.profile_name}: {study.why_profile}", soft_wrap=True)
+    if study.file.profiles:
+        _introduce_profile(study, out)
+    else:
+        out.print("profile: none to choose from, the file runs as it stands")
+    prose(out, device_line(study.plan))
+
+
+def _introduce_profile(study: Study, out: Console) -> None:
+    experiment, profile = study.resolved.experiment, study.resolved.profile
+    prose(out, f"profile {study.resolved.profile_name}: {study.why_profile}")
     if profile is None and experiment.paper:
         out.print("  the recipe as published")
     elif profile and profile.differs:
-        out.print(f"  differs from the paper: {profile.differs}", soft_wrap=True)
+        prose(out, f"  differs from the paper: {profile.differs}")
     if study.resolved.substituted:
         stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in study.resolved.substituted.items())
-        out.print(f"  data sets standing in: {stand_ins}", soft_wrap=True)
+        prose(out, f"  data sets standing in: {stand_ins}")
     others = [name for name in study.file.profile_names if name != study.resolved.profile_name]
-    out.print(f"  another profile: {' or '.join(f'--profile {name}' for name in others)}", soft_wrap=True)
+    prose(out, f"  another profile: {' or '.join(f'--profile {name}' for name in others)}")
 
 
 def _require_datasets(study: Study) -> None:
@@ -173,12 +186,13 @@ def _announce(study: Study, before: StudyResult, out: Console) -> None:
         return
     to_do = [stage for stage in plan.stages if stage.fingerprint not in before.records]
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(stage.kind for stage in to_do).items())
-    in_store = f", {len(before.records)} are in the store" if before.records else ""
+    in_store = f", {len(before.records)} in the store" if before.records else ""
     time = time_estimate(plan, plan_costs(plan, study.registry), before)
-    out.print(f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}", soft_wrap=True)
+    prose(out, f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}")
 
 
-def _finish(study: Study, result: StudyResult, out: Console) -> None:
+def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
+    """Write the report and print its table; the files of the report."""
     from vjepa_exp.report.write import write_report  # matplotlib and torch take seconds to import
 
     files = write_report(result, study.store, study.folder, shlex.join(study.request.command()))
@@ -190,6 +204,7 @@ def _finish(study: Study, result: StudyResult, out: Console) -> None:
             out.print(f"failed: {stage.id}: {result.failed[stage.fingerprint]}", soft_wrap=True)
     out.print(f"report: {files[1]} (also {files[0].name}, {len(files) - 2} pictures)", soft_wrap=True)
     out.print(f"runs: vjepa-exp ui{_store_option(study.store.root)}", soft_wrap=True)
+    return files
 
 
 def _store_option(store: Path) -> str:

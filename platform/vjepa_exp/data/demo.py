@@ -27,7 +27,12 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_models.keyed_rng import keyed_rng
 
 _GOP = 8
-_CODEC_OPTIONS = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "x264-params": "open-gop=0:scenecut=0:threads=1"}
+_CODEC_OPTIONS = {
+    "crf": "18",
+    "preset": "veryfast",
+    "tune": "fastdecode",
+    "x264-params": "open-gop=0:scenecut=0:threads=1",
+}
 _CHUNK = 16
 
 

@@ -15,11 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vjepa_exp.spec.datasets import MANIFEST_FORMAT
 from vjepa_exp.spec.errors import UserError
 
 Split = Literal["train", "val"]
 SPLITS: tuple[Split, ...] = ("train", "val")
 UNLABELLED = -1
+IMAGE = "image"
+"""What stands in the column `readers` for an image."""
 
 _SCHEMA = pa.schema(
     [
@@ -34,10 +37,10 @@ _SCHEMA = pa.schema(
         ("bytes", pa.int64()),
         ("decodable", pa.bool_()),
         ("reason", pa.string()),  # why not decodable, else empty
-        ("reader", pa.string()),  # which reader returns exactly the frame that was asked for
+        ("readers", pa.string()),  # which of them return exactly the frames that were asked for, fastest first: "a,b"
     ]
 )
-_FORMAT = b"vjepa-exp manifest 1"
+_FORMAT = f"vjepa-exp manifest {MANIFEST_FORMAT}".encode()
 
 
 class Entry(NamedTuple):
@@ -48,8 +51,13 @@ class Entry(NamedTuple):
     frames: int
     decodable: bool
     reason: str
-    reader: str
+    readers: str
     fps: float
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is one picture and no video."""
+        return self.readers == IMAGE
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,10 @@ class Manifest:
         """The given rows in the given order."""
         return Manifest(self.table.take(pa.array(rows)).combine_chunks(), self.root, self.classes)
 
+    def images(self) -> npt.NDArray[np.bool_]:
+        """Which rows are images, [rows]."""
+        return pc.equal(self.table["readers"], IMAGE).to_numpy()
+
     def unreadable(self) -> list[tuple[str, str]]:
         """Path and reason of every file that could not be read when it was indexed."""
         bad = self.table.filter(pc.invert(self.table["decodable"]))
@@ -119,7 +131,8 @@ def read_manifest(path: Path) -> Manifest:
         raise UserError(f"manifest {path} cannot be read: {str(error).splitlines()[0]}") from None
     metadata = table.schema.metadata or {}
     if metadata.get(b"format") != _FORMAT or table.schema.remove_metadata() != _SCHEMA:
-        raise UserError(f"{path} is not a manifest of this version; make it again with: vjepa-exp data index")
+        what = "of another version of vjepa-exp" if b"format" in metadata else "no manifest"
+        raise UserError(f"{path} is {what}; make it anew with: vjepa-exp data index FOLDER_OR_CSV --out {path.stem}")
     root = (path.parent / metadata[b"root"].decode()).resolve()
     return Manifest(table.replace_schema_metadata().combine_chunks(), root, tuple(json.loads(metadata[b"classes"])))
 

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,12 @@ from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.deadline import within
 from vjepa_exp.data.manifest import UNLABELLED, Entry, Manifest, Split
 from vjepa_exp.data.order import Order
-from vjepa_exp.data.readers import DecodeError, Reader, decode
+from vjepa_exp.data.readers import DecodeError, decode, pick, require
 from vjepa_exp.data.transform import Box, FramesTHWC, spatial_views
 from vjepa_exp.spec.augment import Augment, CropFlip, NoAugment
 from vjepa_exp.spec.data import ClipSpec, DataSpec
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_models.keyed_rng import keyed_rng
 
 Batch = dict[str, npt.NDArray[Any]]
@@ -51,6 +52,7 @@ class _View:
     augment: Augment
     overlap: bool
     still: bool
+    reader: ReaderChoice
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,12 +73,12 @@ class _View:
         frames_ST = clip_frames(entry.frames, self.clip, self.segments, starts, overlap=self.overlap, rate=entry.fps)
         frames_ST = frames_ST[:, :1] if self.still else frames_ST
         wanted, places = np.unique(frames_ST, return_inverse=True)
-        pixels = _decode(entry, wanted)
+        pixels = _decode(entry, wanted, self.reader)
         out_SV = out.reshape(self.segments, self.views, *out.shape[1:])
         for segment, place in enumerate(places.reshape(frames_ST.shape)):
             mine, back = np.unique(place, return_inverse=True)  # a repeated frame is resized once
             frames = pixels if len(mine) == len(wanted) else pixels[mine]
-            cut, box = self._cut(frames, rng, antialias=entry.reader == "image")
+            cut, box = self._cut(frames, rng, antialias=entry.is_image)
             out_SV[segment] = cut if len(mine) == len(place) else cut[:, back]
             if box is not None:
                 erased[segment] = box
@@ -92,11 +94,11 @@ class _View:
         return cut[None], box
 
 
-def _decode(entry: Entry, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -> npt.NDArray[np.uint8]:
     if entry.path in _hung:
         raise DecodeError("timeout", entry.path, "the decoder hung on it before")
     try:
-        return within(_DEADLINE_S, decode, entry.path, frames, cast("Reader", entry.reader))
+        return within(_DEADLINE_S, decode, entry.path, frames, pick(entry.readers, choice))
     except TimeoutError:
         _hung.add(entry.path)
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s") from None
@@ -105,17 +107,26 @@ def _decode(entry: Entry, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8
 class PretrainSource:
     """The endless stream of pretraining clips: V = 1, unreadable videos replaced and reported."""
 
-    def __init__(self, manifests: Sequence[tuple[Manifest, float | None]], data: DataSpec, seed: int) -> None:
+    def __init__(
+        self,
+        manifests: Sequence[tuple[Manifest, float | None]],
+        data: DataSpec,
+        seed: int,
+        reader: ReaderChoice = "auto",
+    ) -> None:
         """Mix the training splits of some data sets.
 
         Args:
             manifests: one for each entry of `data.mixture`, in its order, with its weight.
             data: clips and augmentation.
             seed: of the order and of the augmentation.
+            reader: for the files that it is exact on.
 
         Raises:
-            UserError: a data set has no readable training file, or files without the rate that the clips need.
+            UserError: a data set has no readable training file, or files without the rate that the clips need; or the
+                reader is not there.
         """
+        require(reader)
         train = [manifest.subset("train") for manifest, _ in manifests]
         self._manifests = [manifest.decodable() for manifest in train]
         for entry, manifest in zip(data.mixture, self._manifests, strict=True):
@@ -124,7 +135,7 @@ class PretrainSource:
             _require_rate(manifest, data.clip, f"data set '{entry.dataset}'")
         self.unreadable = [bad for manifest in train for bad in manifest.unreadable()]
         still = all(map(_still, self._manifests))
-        self._view = _View(data.clip, 1, 1, data.augment, overlap=False, still=still)
+        self._view = _View(data.clip, 1, 1, data.augment, overlap=False, still=still, reader=reader)
         weights = [weight for _, weight in manifests if weight is not None]
         self._order = Order([len(manifest) for manifest in self._manifests], weights or None, seed)
         self._seed = seed
@@ -172,6 +183,7 @@ class EvalSource:
         augment: Augment,
         seed: int,
         shuffle: bool,
+        reader: ReaderChoice = "auto",
     ) -> None:
         """Prepare one split.
 
@@ -184,10 +196,13 @@ class EvalSource:
             augment: none for the test.
             seed: of order and augmentation.
             shuffle: another order in each epoch; otherwise that of the manifest.
+            reader: for the files that it is exact on.
 
         Raises:
-            UserError: the split is empty, or holds videos without a label or without the rate that the clips need.
+            UserError: the split is empty, or holds videos without a label or without the rate that the clips need; or
+                the reader is not there.
         """
+        require(reader)
         self._manifest = manifest.subset(split)
         if not len(self._manifest):
             raise UserError(f"the data set in {manifest.root} has no file in its {split} split")
@@ -196,7 +211,7 @@ class EvalSource:
         if views > 1 and isinstance(augment, CropFlip):
             raise ValueError(f"{views} spatial views of random crops")
         _require_rate(self._manifest, clip, f"the data set in {manifest.root}")
-        self._view = _View(clip, clips, views, augment, overlap=True, still=_still(self._manifest))
+        self._view = _View(clip, clips, views, augment, overlap=True, still=_still(self._manifest), reader=reader)
         self._order = Order([len(self._manifest)], None, seed) if shuffle else None
         self._seed = seed
         settings = [clip.to_json(), clips, views, augment.to_json(), shuffle]
@@ -270,10 +285,11 @@ def _require_rate(manifest: Manifest, clip: ClipSpec, where: str) -> None:
 
 
 def _content(manifest: Manifest, clip: ClipSpec) -> str:
-    """Digest of what decides the clips of a manifest: files, labels, lengths and readers, not where they lie."""
+    """Digest of what decides the clips of a manifest: files, labels and lengths, not where they lie or who reads."""
     digest = hashlib.sha256()
-    for name in ("path", "label", "frames", "decodable", "reader", *(["fps"] if clip.fps is not None else [])):
-        digest.update(json.dumps(manifest.table[name].to_pylist()).encode())
+    names = ("path", "label", "frames", "decodable", *(["fps"] if clip.fps is not None else []))
+    for column in (*map(manifest.column, names), manifest.images()):
+        digest.update(json.dumps(column.tolist()).encode())
     return digest.hexdigest()
 
 

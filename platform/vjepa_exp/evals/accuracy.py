@@ -32,6 +32,11 @@ class Accuracy:
         return 100 * int(self.counts_C2[:, 1].sum()) / self.num_videos
 
     @property
+    def chance(self) -> float:
+        """What always naming the commonest class of these videos would score, in per cent."""
+        return 100 * int(self.counts_C2[:, 0].max()) / self.num_videos
+
+    @property
     def loss(self) -> float:
         """Mean negative log-likelihood of the right class."""
         return float(self.nll) / self.num_videos

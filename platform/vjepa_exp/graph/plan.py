@@ -47,6 +47,35 @@ class Plan:
     missing_datasets: tuple[str, ...]
     """Data sets that are not registered here; with any of them missing the fingerprints are provisional."""
 
+    def purpose(self, stage: Stage) -> str:
+        """What a stage is for, in the words of the study: its variants, and the column of a probe; '' for data."""
+        if stage.kind == "data":
+            return ""
+        cells = [cell for cell in self.cells if cell.stage.fingerprint == stage.fingerprint]
+        if not cells:
+            keys = [
+                key for key, pretraining in self.pretraining.items() if pretraining.fingerprint == stage.fingerprint
+            ]
+            return self._names(keys)
+        column = ", ".join(dict.fromkeys(cell.column for cell in cells))
+        keys = [(cell.variant, cell.seed) for cell in cells]
+        who = f"random init{self._seeds(keys)}" if cells[0].baseline else self._names(keys)
+        return f"{who}: {column}"
+
+    def label(self, stage: Stage) -> str:
+        """A stage's kind and purpose, short enough for a line of progress."""
+        return f"{stage.kind} {self.purpose(stage) or stage.name}"
+
+    def _names(self, keys: list[tuple[str, int]]) -> str:
+        labels = {variant.name: variant.label for variant in self.variants}
+        unique = list(dict.fromkeys(labels[name] for name, _ in keys))
+        names = ", ".join(unique) if len(unique) < 4 else f"{len(unique)} variants"
+        return f"{names}{self._seeds(keys)}"
+
+    def _seeds(self, keys: list[tuple[str, int]]) -> str:
+        repeated = len({variant.seed for variant in self.variants}) > 1
+        return f", seed {', '.join(str(seed) for seed in dict.fromkeys(seed for _, seed in keys))}" if repeated else ""
+
     def levels(self) -> list[list[Stage]]:
         """The stages by level, empty levels left out; stages of one level are independent."""
         grouped = [[stage for stage in self.stages if stage.level == level] for level in range(len(LEVELS))]

@@ -10,6 +10,7 @@ from math import sqrt
 from random import Random
 from typing import NamedTuple
 
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.masks import MaskSpec, MultiBlockMask, RandomTubeMask
 
 Grid = tuple[int, int, int]
@@ -17,6 +18,8 @@ NUM_SAMPLES = 480
 """Drawn per mask; the estimate is within about a point of the true share."""
 EVEN_STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
 """Steps of an even (R3) sequence in the unit cube: block sizes vary more between groups than anything else does."""
+MAX_REDRAWS = 1000
+"""As in vjepa_models.masks: a mask that leaves no context in so many draws is refused before training meets it."""
 
 
 class MaskTokens(NamedTuple):
@@ -28,7 +31,11 @@ class MaskTokens(NamedTuple):
 
 @lru_cache(maxsize=512)
 def mask_tokens(mask: MaskSpec, grid: Grid, group_size: int) -> MaskTokens:
-    """Mean lengths of the context and target lists of a mask on a token grid (T', H', W')."""
+    """Mean lengths of the context and target lists of a mask on a token grid (T', H', W').
+
+    Raises:
+        UserError: its blocks cover the whole clip in (almost) every draw.
+    """
     num_steps, height, width = grid
     if isinstance(mask, RandomTubeMask):
         kept = int(height * width * (1 - mask.ratio)) * num_steps
@@ -49,16 +56,26 @@ def _group_lengths(mask: MultiBlockMask, grid: Grid, group_size: int, block: Gri
     cuboid = _repeated(frame, block[0], height * width)
     visible_steps = max(1, int(num_steps * mask.max_temporal_keep))
     hidden = ((1 << num_tokens) - 1) >> (visible_steps * height * width) << (visible_steps * height * width)
-    targets: list[int] = []
-    while len(targets) < group_size:
-        union = hidden
-        for _ in range(mask.num_blocks):
-            t, y, x = (int(random.random() * (size - side + 1)) for size, side in zip(grid, block, strict=True))
-            union |= cuboid << ((t * height + y) * width + x)
-        if union.bit_count() < num_tokens:  # a draw without context is drawn again
-            targets.append(union.bit_count())
+    targets = []
+    for _ in range(group_size):
+        for _ in range(MAX_REDRAWS):
+            union = hidden
+            for _ in range(mask.num_blocks):
+                t, y, x = (int(random.random() * (size - side + 1)) for size, side in zip(grid, block, strict=True))
+                union |= cuboid << ((t * height + y) * width + x)
+            if union.bit_count() < num_tokens:  # a draw without context is drawn again
+                break
+        else:
+            raise UserError(_no_context(mask, grid))
+        targets.append(union.bit_count())
     context = num_tokens - max(targets)
     return min(context, mask.max_keep or context), min(targets)
+
+
+def _no_context(mask: MultiBlockMask, grid: Grid) -> str:
+    blocks = f"{mask.num_blocks} blocks of up to {mask.spatial_scale[1]:g} of a frame"
+    size = "x".join(map(str, grid))
+    return f"recipe.pretrain.masks: {blocks} cover the whole clip of {size} tokens: use fewer or smaller blocks"
 
 
 def _block_size(mask: MultiBlockMask, grid: Grid, *uniforms: float) -> Grid:

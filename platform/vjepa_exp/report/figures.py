@@ -9,6 +9,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
@@ -20,6 +21,8 @@ from vjepa_exp.track.journal import JOURNAL, read_journal
 COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#448361", "#ad1a72", "#c29243", "#5a6b7b", "#e03e3e")
 """Told apart in print and by colour-blind readers; repeated after eight variants."""
 GREY = "#9aa3ad"
+LEAST_RANGE = 20.0
+"""Percentage points that an axis of accuracies spans at least."""
 
 
 class Line(NamedTuple):
@@ -40,7 +43,8 @@ def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) 
     for column in table.columns:
         lines = _accuracy_lines(result, table, column.id, store)
         title = f"Probe accuracy: {column.dataset}"
-        figures.append(_lines(folder / f"accuracy_{column.id}.png", lines, title, "epoch", "top-1 (%)"))
+        path = folder / f"accuracy_{column.id}.png"
+        figures.append(_lines(path, lines, title, "epoch", "top-1 (%)", chance=column.chance))
     return tuple(figure for figure in figures if figure)
 
 
@@ -81,7 +85,7 @@ def _masks(result: StudyResult, table: Table, folder: Path) -> Figure:
     return Figure(folder / "masks.png", "Masks", caption, wide=True)
 
 
-def _lines(path: Path, lines: list[Line], title: str, x: str, y: str) -> Figure | None:
+def _lines(path: Path, lines: list[Line], title: str, x: str, y: str, *, chance: float | None = None) -> Figure | None:
     lines = [line for line in lines if line.x]
     if not lines:
         return None
@@ -93,7 +97,12 @@ def _lines(path: Path, lines: list[Line], title: str, x: str, y: str) -> Figure 
         name = f"_{line.label}" if line.label in seen else line.label
         axes.plot(line.x, line.values, color=line.colour, label=name, linewidth=1.6, marker=marker)
         seen.add(line.label)
+    if chance is not None:
+        axes.axhline(chance, color=GREY, linewidth=1.2, linestyle=":", label="chance")
+        _widen(axes)
     _style(axes, x, y)
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        canvas.legend(loc="outside right upper", frameon=False, fontsize="small")
     _save(canvas, path)
     seeds = "One line per seed." if len(lines) > len(seen) else ""
     return Figure(path, title, seeds)
@@ -105,7 +114,14 @@ def _style(axes: Axes, x: str, y: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e9ec", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize="small")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _widen(axes: Axes) -> None:
+    """No axis of percentages that makes a point look like a mountain."""
+    low, high = axes.get_ylim()
+    more = max(0.0, LEAST_RANGE - (high - low)) / 2
+    axes.set_ylim(max(0.0, low - more), min(100.0, high + more))
 
 
 def _save(canvas: Canvas, path: Path) -> None:

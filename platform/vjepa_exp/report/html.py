@@ -29,7 +29,11 @@ def html(page: Page) -> str:
         "data_uri": _data_uri,
     }
     return environment.get_template("report.html.j2").render(
-        page=page, scale_note=words.scale_note(page.table), gap_note=words.gap_note(page.table)
+        page=page,
+        covered={column.id: words.common_coverage(page.table, column) for column in page.table.columns},
+        score_note=words.score_note(page.table),
+        scale_note=words.scale_note(page.table),
+        gap_note=words.gap_note(page.table),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from vjepa_exp.report.page import Page
 from vjepa_exp.report.table import Table
-from vjepa_exp.report.words import coverage, duration, gap, gap_note, percent, scale_note, score
+from vjepa_exp.report.words import coverage, duration, gap, gap_note, percent, scale_note, score, score_note
 
 
 def markdown(page: Page) -> str:
     """The whole report."""
     parts = [f"# {page.table.title}", _header(page), _table(page.table)]
-    notes = [note for note in (scale_note(page.table), gap_note(page.table)) if note]
+    notes = [note for note in (score_note(page.table), scale_note(page.table), gap_note(page.table)) if note]
     parts += ["  \n".join(notes)] if notes else []
     if page.failures:
         parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
@@ -52,10 +52,16 @@ def _table(table: Table) -> str:
                 line += [] if table.same_scale else [gap(cell.published_gap)]
             line += [f"**{score(cell.ours)}**", gap(cell.our_gap), coverage(cell.ours)]
         lines.append(line)
+    if any(column.chance for column in table.columns):
+        ahead = [""] * (0 if not table.published else 1 if table.same_scale else 2)
+        lines.append(["chance", *(text for c in table.columns for text in (*ahead, percent(c.chance), "", ""))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _stages(page: Page) -> str:
-    lines = ["| stage | state | time |", "|---|---|--:|"]
-    lines += [f"| `{s.id}` | {s.state} | {duration(s.seconds) if s.seconds is not None else ''} |" for s in page.stages]
+    lines = ["| stage | for | state | time |", "|---|---|---|--:|"]
+    lines += [
+        f"| `{s.id}` | {s.purpose} | {s.state} | {duration(s.seconds) if s.seconds is not None else ''} |"
+        for s in page.stages
+    ]
     return "\n".join(lines)

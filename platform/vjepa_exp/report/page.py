@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class StageLine:
     """One stage: what it took, or why it failed."""
 
     id: str
-    kind: str
+    purpose: str
     state: str
     seconds: float | None
     failure: str = ""
@@ -90,7 +91,9 @@ def _stage_lines(result: StudyResult) -> tuple[StageLine, ...]:
             state = "not run"
         else:
             state = "reused" if stage.fingerprint in result.reused else "done"
-        lines.append(StageLine(stage.id, stage.kind, state, record.seconds if record else None, failure))
+        lines.append(
+            StageLine(stage.id, result.plan.purpose(stage), state, record.seconds if record else None, failure)
+        )
     return tuple(lines)
 
 
@@ -98,15 +101,25 @@ def _provenance(records: list[Record]) -> dict[str, str]:
     """Code and machine, with every value that occurs (stages may come from several runs)."""
 
     def values(block: str, key: str) -> str:
-        found = [str(getattr(record, block).get(key, "")) for record in records]
-        return ", ".join(dict.fromkeys(value for value in found if value and value != "None"))
+        return _each(str(getattr(record, block).get(key) or "") for record in records)
 
     lines = {
         "vjepa-exp": values("code", "version"),
-        "git commit": values("code", "commit"),
+        "git commit": _each(str(record.code.get("commit") or "")[:12] for record in records),
         "Python": values("environment", "python"),
         "PyTorch": values("environment", "torch"),
         "Ray": values("environment", "ray"),
-        "machine": values("environment", "cpu"),
+        "machine": _each(_machine(record) for record in records),
+        "run on": _each((record.started or "").partition("T")[0] for record in records),
     }
     return {key: value for key, value in lines.items() if value}
+
+
+def _machine(record: Record) -> str:
+    cores, gpus = record.environment.get("cores"), record.environment.get("gpus") or []
+    return ", ".join(filter(None, (record.environment.get("cpu"), cores and f"{cores} cores", *dict.fromkeys(gpus))))
+
+
+def _each(values: Iterable[str]) -> str:
+    """Every value that occurs, once."""
+    return ", ".join(dict.fromkeys(value for value in values if value))

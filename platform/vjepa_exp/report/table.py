@@ -6,8 +6,10 @@ so only the distances within one source are compared.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
@@ -19,9 +21,10 @@ BASELINE_LABEL = "random initialisation"
 
 @dataclass(frozen=True)
 class Score:
-    """Our top-1 of one cell: a percentage per seed, and what it covers."""
+    """Our top-1 of one cell, and what it covers."""
 
-    values: tuple[float, ...]
+    by_seed: dict[int, float]
+    """Seed -> percentage."""
     videos: int
     """Videos (or images) of the validation split."""
     covered: int
@@ -32,12 +35,19 @@ class Score:
     @property
     def mean(self) -> float | None:
         """Mean over the seeds that are there."""
-        return fmean(self.values) if self.values else None
+        return fmean(self.by_seed.values()) if self.by_seed else None
 
     @property
     def sd(self) -> float | None:
         """Sample standard deviation over seeds; None for one seed."""
-        return stdev(self.values) if len(self.values) > 1 else None
+        return _spread(self.by_seed.values())
+
+
+class Gap(NamedTuple):
+    """Points above (or below, negative) a reference: mean and standard deviation of the differences seed by seed."""
+
+    mean: float
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ class Cell:
     ours: Score | None
     stages: tuple[Stage, ...] = ()
     """The probes behind our number, one per seed."""
-    published_gap: float | None = None
-    our_gap: float | None = None
+    published_gap: Gap | None = None
+    our_gap: Gap | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,8 @@ class Column:
     label: str
     dataset: str
     probe: str
+    chance: float | None
+    """What always naming the commonest class of its test videos scores, in per cent; None before any result."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def build_table(result: StudyResult) -> Table:
     published = read_published(experiment.paper.table) if experiment.paper else None
     labels = published.columns if published else {}
     columns = tuple(
-        Column(name, labels.get(name, name), probe.dataset, probe.kind.replace("_", " "))
+        Column(name, labels.get(name, name), probe.dataset, probe.kind.replace("_", " "), _chance(result, name))
         for name, probe in experiment.recipe.evaluate.items()
     )
     same_scale = published is not None and _as_published(resolved)
@@ -140,18 +152,25 @@ def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published
 
 def _cell(result: StudyResult, variant: str, column: str, published: float | None, baseline: bool = False) -> Cell:
     wanted = (variant, column, baseline)
-    stages = tuple(c.stage for c in result.plan.cells if (c.variant, c.column, c.baseline) == wanted)
-    return Cell(published, _score(result, stages) if stages else None, stages)
+    stages = {c.seed: c.stage for c in result.plan.cells if (c.variant, c.column, c.baseline) == wanted}
+    return Cell(published, _score(result, stages) if stages else None, tuple(stages.values()))
 
 
-def _score(result: StudyResult, stages: tuple[Stage, ...]) -> Score:
-    records = [result.records[stage.fingerprint] for stage in stages if stage.fingerprint in result.records]
+def _score(result: StudyResult, stages: dict[int, Stage]) -> Score:
+    found = {seed: result.records.get(stage.fingerprint) for seed, stage in stages.items()}
+    records = {seed: record for seed, record in found.items() if record is not None}
     return Score(
-        tuple(record.metrics["top1"] for record in records),
-        max((record.coverage["n"] for record in records), default=0),
-        min((record.coverage["covered"] for record in records), default=0),
-        tuple(result.failed[stage.fingerprint] for stage in stages if stage.fingerprint in result.failed),
+        {seed: record.metrics["top1"] for seed, record in records.items()},
+        max((record.coverage["n"] for record in records.values()), default=0),
+        min((record.coverage["covered"] for record in records.values()), default=0),
+        tuple(result.failed[stage.fingerprint] for stage in stages.values() if stage.fingerprint in result.failed),
     )
+
+
+def _chance(result: StudyResult, column: str) -> float | None:
+    stages = [cell.stage.fingerprint for cell in result.plan.cells if cell.column == column]
+    known = [result.records[stage].metrics.get("chance") for stage in stages if stage in result.records]
+    return max((chance for chance in known if chance is not None), default=None)
 
 
 def _reference(rows: list[Row], published: Published | None) -> Row | None:
@@ -164,22 +183,34 @@ def _reference(rows: list[Row], published: Published | None) -> Row | None:
 
 def _with_gaps(row: Row, reference: Row | None) -> Row:
     """The row with its distances to `reference`, or to the published numbers where there is none."""
+    if row is reference:
+        return row
     cells = {}
     for column, cell in row.cells.items():
-        ours = cell.ours.mean if cell.ours else None
         if reference is None:
-            cells[column] = replace(cell, our_gap=_difference(ours, cell.published))
-        elif row is not reference:
+            cells[column] = replace(cell, our_gap=_gap(cell.ours.mean if cell.ours else None, cell.published))
+        else:
             other = reference.cells[column]
             cells[column] = replace(
                 cell,
-                published_gap=_difference(cell.published, other.published),
-                our_gap=_difference(ours, other.ours.mean if other.ours else None),
+                published_gap=_gap(cell.published, other.published),
+                our_gap=_gap_by_seed(cell.ours, other.ours),
             )
-        else:
-            cells[column] = cell
     return replace(row, cells=cells)
 
 
-def _difference(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+def _gap(a: float | None, b: float | None) -> Gap | None:
+    return None if a is None or b is None else Gap(a - b)
+
+
+def _gap_by_seed(a: Score | None, b: Score | None) -> Gap | None:
+    """Over the seeds that both have: what a seed does to both is no difference between them."""
+    if a is None or b is None or not (shared := a.by_seed.keys() & b.by_seed.keys()):
+        return None
+    differences = [a.by_seed[seed] - b.by_seed[seed] for seed in shared]
+    return Gap(fmean(differences), _spread(differences))
+
+
+def _spread(values: Collection[float]) -> float | None:
+    """Sample standard deviation, None of a single value."""
+    return stdev(values) if len(values) > 1 else None

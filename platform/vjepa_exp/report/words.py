@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vjepa_exp.report.table import Score, Table
+from math import sqrt
+
+from vjepa_exp.report.table import Column, Gap, Score, Table
 
 MISSING = "—"
 
@@ -20,18 +22,26 @@ def score(value: Score | None) -> str:
     return f"{value.mean:.1f}{spread}"
 
 
-def gap(value: float | None) -> str:
-    """'+3.1', '−21.4', or nothing."""
-    return "" if value is None else f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+def gap(value: Gap | None) -> str:
+    """'+3.1', '−21.4 ± 0.8', or nothing."""
+    if value is None:
+        return ""
+    return f"{value.mean:+.1f}{'' if value.sd is None else f' ± {value.sd:.1f}'}".replace("-", "\N{MINUS SIGN}")
 
 
 def coverage(value: Score | None) -> str:
-    """'240 of 240 clips, 3 seeds'."""
-    if value is None or not value.values:
+    """'240 of 240', with the number of failed seeds."""
+    if value is None or not value.by_seed:
         return ""
-    seeds = len(value.values)
-    missing = f", {len(value.failures)} failed" if value.failures else ""
-    return f"{value.covered} of {value.videos}, {seeds} seed{'s' if seeds > 1 else ''}{missing}"
+    failed = len(value.failures)
+    missing = f", {failed} seed{'s' if failed > 1 else ''} failed" if failed else ""
+    return f"{value.covered} of {value.videos}{missing}"
+
+
+def common_coverage(table: Table, column: Column) -> str:
+    """The coverage of a column where all its scores have the same, else ''."""
+    texts = {coverage(row.cells[column.id].ours) for row in table.rows if row.cells[column.id].ours}
+    return texts.pop() if len(texts) == 1 else ""
 
 
 def duration(seconds: float) -> str:
@@ -64,8 +74,22 @@ def scale_note(table: Table) -> str:
     )
 
 
+def score_note(table: Table) -> str:
+    """What a score is, what it may be trusted to, and what chance would be, in one or two sentences."""
+    scores = [cell.ours for row in table.rows for cell in row.cells.values() if cell.ours and cell.ours.by_seed]
+    seeds = max((len(score.by_seed) for score in scores), default=1)
+    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    note = f"Top-1 in percent{spread}."
+    if scores:
+        covered = min(score.covered for score in scores)
+        note += f" On {covered} test clips the standard error of one score is up to {50 / sqrt(covered):.1f} points."
+    if any(column.chance for column in table.columns):
+        note += " Chance: always naming the commonest class."
+    return note
+
+
 def gap_note(table: Table) -> str:
     """What Δ means, in one sentence."""
     if table.same_scale or table.reference is None:
         return ""
-    return f"Δ: points above or below “{table.reference}” in the same column."
+    return f"Δ: points above or below “{table.reference}” in the same column, seed by seed."

@@ -29,8 +29,8 @@ def prepare(address: str | None, verbose: bool) -> None:
     """
     settings = dict(SETTINGS)
     if not verbose:
-        # A stage has more processes than Ray thinks wise on a small machine; that is no news for the user.
-        settings |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node"}
+        # What Ray's daemons say to the driver on their own, retries and advice: failures are told by us.
+        settings |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
     if address is None:
         # A process less per stage: nobody takes this machine away with a notice.
         settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}

@@ -28,6 +28,7 @@ class StageJob:
 
     Attributes:
         stage: what to do.
+        label: what people call it.
         folder: where its files go, absolute.
         manifests: data set -> manifest.
         checkpoint: of the pretraining that a probe stands on, None for a random encoder.
@@ -36,6 +37,7 @@ class StageJob:
     """
 
     stage: Stage
+    label: str
     folder: Path
     manifests: dict[str, Path]
     checkpoint: Path | None
@@ -78,7 +80,6 @@ class Progress:
     phase: str
     done: int
     total: int
-    unit: str
     loss: float | None = None
     per_s: float | None = None
 

@@ -33,7 +33,7 @@ def run_pretraining(job: StageJob, world: World) -> Outcome:
     assert isinstance(recipe, PretrainRecipe)
     spec, folder = recipe.pretrain, job.folder / CHECKPOINT
     manifests = [(read_manifest(job.manifests[entry.dataset]), entry.weight) for entry in spec.data.mixture]
-    source = PretrainSource(manifests, spec.data, recipe.seed)
+    source = PretrainSource(manifests, spec.data, recipe.seed, job.execution.reader)
     num_videos = sum(len(manifest.subset("train")) for manifest, _ in manifests)
     quarantine = Quarantine(job.folder, num_videos, source.unreadable, job.execution.max_unreadable)
     step = world.gather(_step(folder))[0]

@@ -16,6 +16,7 @@ from vjepa_exp.runtime.quarantine import write_quarantine
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch, stream
 from vjepa_exp.spec.augment import NoAugment
+from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.train.encoders import frozen_encoder
@@ -36,15 +37,16 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     recipe = job.stage.recipe
     assert isinstance(recipe, ProbeRecipe)
     manifest = read_manifest(job.manifests[recipe.probe.dataset])
-    train, test = training_source(recipe, manifest), held_out_source(recipe, manifest)
+    reader = job.execution.reader
+    train, test = training_source(recipe, manifest, reader), held_out_source(recipe, manifest, reader)
     positions = num_train_positions(recipe.probe, recipe.model, len(train))
     with closing(StepReporter(job, world)) as reporter:
         result = train_probe(
             recipe,
             world,
             frozen_encoder(recipe, job.checkpoint),
-            Split(_batches(job, world, train, positions, "training videos"), len(train)),
-            Split(_batches(job, world, test, len(test), "test videos"), len(test)),
+            Split(_batches(job, world, train, positions, "training clip"), len(train)),
+            Split(_batches(job, world, test, len(test), "test clip"), len(test)),
             len(manifest.classes),
             micro_batch=job.execution.micro_batch,
             hooks=reporter.hooks,
@@ -54,7 +56,7 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     return _outcome(job, world, result, manifest.classes)
 
 
-def training_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+def training_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
     """The labelled share of the training split, augmented as the recipe says, shuffled."""
     spec = recipe.probe
     split = manifest.subset("train")
@@ -68,10 +70,11 @@ def training_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
         augment=spec.augment,
         seed=recipe.seed,
         shuffle=True,
+        reader=reader,
     )
 
 
-def held_out_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
+def held_out_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
     """The test split as it stands: nothing is drawn for it."""
     spec = recipe.probe
     return EvalSource(
@@ -83,6 +86,7 @@ def held_out_source(recipe: ProbeRecipe, manifest: Manifest) -> EvalSource:
         augment=NoAugment(),
         seed=recipe.seed,
         shuffle=False,
+        reader=reader,
     )
 
 
@@ -95,7 +99,7 @@ def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int
     for batch in stream(source, rows, job.stream_options(source.row_bytes)):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
-            Progress(phase, min(seen, num_positions), num_positions, "videos").write(job.folder)
+            Progress(phase, min(seen, num_positions), num_positions).write(job.folder)
         yield batch
 
 

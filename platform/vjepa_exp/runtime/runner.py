@@ -62,6 +62,7 @@ class _Run:
         found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
         self.records: dict[str, Record] = {key: record for key, record in found.items() if record is not None}
         self.reused = frozenset(self.records)
+        self.begun: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.tracker = Tracker(plan, store, self.execution.tracking_uri)
         machine = this_machine()
@@ -72,13 +73,14 @@ class _Run:
 
     def execute(self) -> StudyResult:
         """The run itself."""
-        mirror = Mirror(self.tracker, self.records, self.failed, self.console.print)
+        mirror = Mirror(self.tracker, self.records, self.failed, self.begun, self.console.print)
         mirror.start()
         try:
-            for stage in self._missing(0):
-                self._make_data(stage)
-            if any(self._missing(level) for level in TRAINED):
-                self._train()
+            with View(self.console, len(self.records), len(self.plan.stages)) as view:
+                for stage in self._missing(0):
+                    self._make_data(stage, view)
+                if any(self._missing(level) for level in TRAINED):
+                    self._train(view)
         finally:
             mirror.finish()
         return StudyResult(self.plan, self.records, self.failed, self.reused)
@@ -87,20 +89,21 @@ class _Run:
         """Stages of a level that are not done."""
         return [stage for stage in self.plan.stages if stage.level == level and stage.fingerprint not in self.records]
 
-    def _make_data(self, stage: Stage) -> None:
+    def _make_data(self, stage: Stage, view: View) -> None:
         from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
 
         job = self._job(stage)
         begun = time.monotonic()
-        with View(self.console, [job]) as view:
+        self._began(view, job)
 
-            def progress(done: int, total: int) -> None:
-                Progress("make", done, total, "files").write(job.folder)
+        def progress(done: int, total: int) -> None:
+            Progress("file", done, total).write(job.folder)
 
-            outcome = make_demo_data(stage, job.folder, this_machine().cores, progress)
-            self._ended(view, job, outcome, time.monotonic() - begun)
+        outcome = make_demo_data(stage, job.folder, this_machine().cores, progress)
+        self._ended(view, job, outcome, time.monotonic() - begun)
 
-    def _train(self) -> None:
+    def _train(self, view: View) -> None:
+        view.says("starting Ray")
         prepare(self.execution.address, self.verbose)
         from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
         from vjepa_exp.runtime.sweep import run_level
@@ -114,8 +117,7 @@ class _Run:
                     continue
                 jobs = [self._job(stage) for stage in ready]
                 scratch = (self.store.root / TUNE_FOLDER).resolve()
-                with View(self.console, jobs) as view:
-                    run_level(jobs, scratch, partial(self._ended, view))
+                run_level(jobs, scratch, partial(self._began, view), partial(self._ended, view))
 
     def _inputs_done(self, stage: Stage) -> bool:
         return all(needed.fingerprint in self.records for needed in stage.inputs)
@@ -124,6 +126,7 @@ class _Run:
         pretrained = stage.input("pretrain")
         return StageJob(
             stage=stage,
+            label=self.plan.label(stage),
             folder=self.store.begin(stage).resolve(),
             manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
@@ -138,6 +141,10 @@ class _Run:
         made = next(needed for needed in stage.inputs if needed.kind == "data" and needed.name == family)
         return (self.store.path(made) / manifest_name(dataset)).resolve()
 
+    def _began(self, view: View, job: StageJob) -> None:
+        self.begun[job.stage.fingerprint] = time.time()
+        view.begun(job)
+
     def _ended(self, view: View, job: StageJob, result: Outcome | Failure, seconds: float) -> None:
         stage = job.stage
         if isinstance(result, Outcome):
@@ -147,9 +154,9 @@ class _Run:
                 result = Failure(str(error), job.folder)
         if isinstance(result, Failure):
             self.failed[stage.fingerprint] = str(result)
-            view.ended(job, f"{stage.id}  FAILED: {result}")
+            view.ended(job, f"FAILED: {result}")
         else:
-            view.ended(job, f"{stage.id}  {_summary(result)}, {duration(seconds)}")
+            view.ended(job, f"{_summary(result)}, {duration(seconds)}")
 
     def _commit(self, job: StageJob, outcome: Outcome, seconds: float) -> Record:
         for name in outcome.files:
@@ -171,7 +178,7 @@ def _datasets(stage: Stage) -> list[str]:
 
 def _summary(outcome: Outcome) -> str:
     if "top1" in outcome.metrics:
-        return f"top-1 {outcome.metrics['top1']:.1f} % of {outcome.coverage['covered']} videos"
+        return f"top-1 {outcome.metrics['top1']:.1f} % on {outcome.coverage['covered']} of {outcome.coverage['n']}"
     if "loss" in outcome.metrics:
         return f"loss {outcome.metrics['loss']:.3f}"
     return ", ".join(f"{name}: {count:.0f} files" for name, count in outcome.metrics.items())

@@ -38,6 +38,11 @@ class Slots:
         return self.concurrent * self.workers if self.device == "cuda" else 0
 
 
+def choose_device(execution: ExecutionSpec, machine: Machine) -> Literal["cpu", "cuda"]:
+    """The device that the execution names, else GPUs where there are enough for one stage."""
+    return execution.device or ("cuda" if len(machine.gpus) >= execution.workers else "cpu")
+
+
 def choose_slots(execution: ExecutionSpec, stages: int, machine: Machine) -> Slots:
     """Settle what the execution leaves open, from the number of stages of the level and the machine alone.
 
@@ -47,7 +52,7 @@ def choose_slots(execution: ExecutionSpec, stages: int, machine: Machine) -> Slo
     Raises:
         UserError: the machine has too few GPUs for one stage.
     """
-    device = execution.device or ("cuda" if len(machine.gpus) >= execution.workers else "cpu")
+    device = choose_device(execution, machine)
     if device == "cuda" and len(machine.gpus) < execution.workers:
         raise UserError(
             f"execution.device is cuda and execution.workers {execution.workers}, "

@@ -34,7 +34,7 @@ class StepReporter:
     def _show(self, info: StepInfo[Any]) -> None:
         if self._journal is not None and self._due():
             loss, rate = self._latest.get("loss"), self._latest.get("clips_per_s")
-            Progress(self._job.stage.kind, info.step, info.last_step, "steps", loss, rate).write(self._job.folder)
+            Progress("step", info.step, info.last_step, loss, rate).write(self._job.folder)
 
     def close(self) -> None:
         """Close the journal."""

@@ -19,16 +19,19 @@ from vjepa_exp.spec.errors import UserError
 TRIAL_CPUS = 0.01
 """A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""
 
+OnBegin = Callable[[StageJob], None]
+"""Takes a stage that begins."""
 OnEnd = Callable[[StageJob, Outcome | Failure, float], None]
 """Takes a stage that has ended, with its result and the seconds that it took."""
 
 
-def run_level(jobs: Sequence[StageJob], scratch: Path, on_end: OnEnd) -> None:
+def run_level(jobs: Sequence[StageJob], scratch: Path, on_begin: OnBegin, on_end: OnEnd) -> None:
     """Do stages that do not need each other.
 
     Args:
         jobs: the stages; all have the same slots.
         scratch: folder for Tune's own files, removed at the end: what is to be kept is in the stages' folders.
+        on_begin: called in this process whenever a stage begins.
         on_end: called in this process whenever a stage has ended.
     """
     by_id = {job.stage.id: job for job in jobs}
@@ -39,7 +42,7 @@ def run_level(jobs: Sequence[StageJob], scratch: Path, on_end: OnEnd) -> None:
         param_space={"stage": tune.grid_search(list(by_id))},
         tune_config=tune.TuneConfig(max_concurrent_trials=jobs[0].slots.concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
-            name=scratch.name, storage_path=str(scratch.parent), verbose=0, callbacks=[_Watch(by_id, on_end)]
+            name=scratch.name, storage_path=str(scratch.parent), verbose=0, callbacks=[_Watch(by_id, on_begin, on_end)]
         ),
     )
     try:
@@ -53,10 +56,10 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, StageJob]) -> dict[str, An
 
 
 class _Watch(tune.Callback):
-    """Hands every trial that ends to `on_end`."""
+    """Hands every trial that begins to `on_begin` and every one that ends to `on_end`."""
 
-    def __init__(self, jobs: Mapping[str, StageJob], on_end: OnEnd) -> None:
-        self._jobs, self._on_end = jobs, on_end
+    def __init__(self, jobs: Mapping[str, StageJob], on_begin: OnBegin, on_end: OnEnd) -> None:
+        self._jobs, self._on_begin, self._on_end = jobs, on_begin, on_end
         self._begun: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
@@ -66,6 +69,7 @@ class _Watch(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A stage begins."""
         self._begun[trial.trial_id] = time.monotonic()
+        self._on_begin(self._jobs[trial.config["stage"]])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A stage is done."""

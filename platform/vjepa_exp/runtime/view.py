@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -18,30 +17,36 @@ PIPED_S = 10.0
 
 
 @dataclass
-class _Begun:
-    phase: str
-    done: int
-    at: float
+class _Running:
+    """A stage that runs, and where its phase stood when it was first seen."""
+
+    job: StageJob
+    since: float
+    task: TaskID | None = None
+    said: str = ""
+    phase: str = ""
+    phase_done: int = 0
+    phase_since: float = 0.0
 
 
 class View:
-    """Shows the progress files of a level's stages until it is closed.
+    """Shows a run until it is closed: on a terminal a bar for each running stage and one for all of them.
 
     Args:
         console: where to.
-        jobs: the stages; those that do not run yet are shown as soon as they do.
+        done: stages that are done already.
+        total: stages of the run.
     """
 
-    def __init__(self, console: Console, jobs: Sequence[StageJob]) -> None:
-        self._console, self._jobs = console, {job.stage.id: job for job in jobs}
-        self._begun: dict[str, _Begun] = {}
-        self._said: dict[str, str] = {}
-        self._rows: dict[str, TaskID] = {}
+    def __init__(self, console: Console, done: int, total: int) -> None:
+        self._console, self._done, self._total = console, done, total
+        self._since, self._says = time.monotonic(), ""
+        self._running: dict[str, _Running] = {}
         self._bars: Bars | None = None
+        self._all = TaskID(0)
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="view", daemon=True)
-        for job in jobs:
-            (job.folder / PROGRESS).unlink(missing_ok=True)
 
     def __enter__(self) -> View:
         """Begin to show."""
@@ -52,6 +57,8 @@ class View:
                 TextColumn("{task.fields[text]}", markup=False),
             )
             self._bars = Bars(*columns, console=self._console, transient=True)
+            self._all = self._bars.add_task("", total=self._total, text="")
+            self._show_all()
             self._bars.start()
         self._thread.start()
         return self
@@ -63,50 +70,76 @@ class View:
         if self._bars is not None:
             self._bars.stop()
 
+    def says(self, text: str) -> None:
+        """What goes on besides the stages; '' for nothing."""
+        self._says = text
+        if text and self._bars is None:
+            self._console.print(text)
+
+    def begun(self, job: StageJob) -> None:
+        """A stage has begun."""
+        (job.folder / PROGRESS).unlink(missing_ok=True)
+        self._says = ""
+        with self._lock:
+            self._running[job.stage.id] = _Running(job, time.monotonic())
+
     def ended(self, job: StageJob, line: str) -> None:
         """A stage has ended: its bar goes, a line stays."""
-        self._jobs.pop(job.stage.id, None)
-        if self._bars is not None and job.stage.id in self._rows:
-            self._bars.remove_task(self._rows.pop(job.stage.id))
-        self._console.print(line)
+        with self._lock:
+            running = self._running.pop(job.stage.id, None)
+            if self._bars is not None and running is not None and running.task is not None:
+                self._bars.remove_task(running.task)
+            self._done += 1
+        self._console.print(f"{job.label}  {line}", soft_wrap=True)
         (job.folder / PROGRESS).unlink(missing_ok=True)
 
     def _loop(self) -> None:
         interval = LIVE_S if self._bars is not None else PIPED_S
         while not self._stop.wait(interval):
-            for name, job in list(self._jobs.items()):
-                if (progress := Progress.read(job.folder)) is not None:
-                    self._show(name, progress)
+            with self._lock:
+                for running in self._running.values():
+                    self._show(running, Progress.read(running.job.folder))
+                self._show_all()
 
-    def _show(self, name: str, progress: Progress) -> None:
-        text = self._text(name, progress)
+    def _show_all(self) -> None:
+        if self._bars is not None:
+            words = (self._says, duration(time.monotonic() - self._since))
+            name = f"{self._done} of {self._total} stages"
+            self._bars.update(self._all, description=name, completed=self._done, text=", ".join(filter(None, words)))
+
+    def _show(self, running: _Running, progress: Progress | None) -> None:
+        name, text = running.job.label, _text(running, progress) if progress else "starts"
         if self._bars is None:
-            if self._said.get(name) != text:
-                self._console.print(f"{name}  {text}")
-            self._said[name] = text
+            if running.said != text:
+                self._console.print(f"{name}  {text}", soft_wrap=True)
+            running.said = text
             return
-        if name not in self._rows:
-            self._rows[name] = self._bars.add_task(name, total=None, text="")
-        self._bars.update(self._rows[name], completed=progress.done, total=progress.total, text=text)
+        if running.task is None:
+            running.task = self._bars.add_task(name, total=None, text="")
+        if progress is None:
+            self._bars.update(running.task, text=f"starts, {duration(time.monotonic() - running.since)}")
+        else:
+            self._bars.update(running.task, completed=progress.done, total=progress.total, text=text)
 
-    def _text(self, name: str, progress: Progress) -> str:
-        parts = [f"{progress.phase} {progress.done}/{progress.total} {progress.unit}"]
-        if progress.loss is not None:
-            parts.append(f"loss {progress.loss:.3f}")
-        if progress.per_s is not None:
-            parts.append(f"{progress.per_s:.0f} clips/s")
-        if (left := self._seconds_left(name, progress)) is not None:
-            parts.append(f"{duration(left)} left")
-        return ", ".join(parts)
 
-    def _seconds_left(self, name: str, progress: Progress) -> float | None:
-        now, begun = time.monotonic(), self._begun.get(name)
-        if begun is None or begun.phase != progress.phase:
-            self._begun[name] = _Begun(progress.phase, progress.done, now)
-            return None
-        if progress.done == begun.done:
-            return None
-        return (progress.total - progress.done) * (now - begun.at) / (progress.done - begun.done)
+def _text(running: _Running, progress: Progress) -> str:
+    parts = [f"{progress.phase} {progress.done}/{progress.total}"]
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.per_s is not None:
+        parts.append(f"{progress.per_s:.0f} clips/s")
+    if (left := _seconds_left(running, progress)) is not None:
+        parts.append(f"{duration(left)} left")
+    return ", ".join(parts)
+
+
+def _seconds_left(running: _Running, progress: Progress) -> float | None:
+    now = time.monotonic()
+    if running.phase != progress.phase:
+        running.phase, running.phase_done, running.phase_since = progress.phase, progress.done, now
+    if progress.done == running.phase_done:
+        return None
+    return (progress.total - progress.done) * (now - running.phase_since) / (progress.done - running.phase_done)
 
 
 def duration(seconds: float) -> str:

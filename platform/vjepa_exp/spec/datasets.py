@@ -27,6 +27,9 @@ DEMO_SETS: dict[str, tuple[Family, Literal["video", "image"]]] = {
 }
 """Data set -> (family of demo data that holds it, kind); `tiny` is a rehearsal of `demo` in seconds."""
 
+MANIFEST_FORMAT = 2
+"""Version of manifest files; older ones are made anew."""
+
 PAPER_SETS: dict[str, str] = {
     "k400": "Kinetics-400",
     "k600": "Kinetics-600",

@@ -30,7 +30,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = f" {self.path}:" if self.path else ""
+        told = not self.path or self.mark.source.startswith(f"--set {self.path}=")
+        where = "" if told else f" {self.path}:"
         return f"{self.mark}:{where} {self.message}"
 
 

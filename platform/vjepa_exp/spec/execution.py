@@ -8,6 +8,8 @@ from pydantic import Field
 
 from vjepa_exp.spec.base import NonNegativeInt, PositiveInt, Spec
 
+ReaderChoice = Literal["auto", "pyav", "torchcodec", "decord"]
+
 
 class ExecutionSpec(Spec):
     """Devices, workers, decoding and tracking of a run. None: chosen for the machine at the start, and recorded."""
@@ -18,6 +20,11 @@ class ExecutionSpec(Spec):
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
     micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")
     decode_workers: PositiveInt = Field(1, description="Decoding processes of one stage.")
+    reader: ReaderChoice = Field(
+        "auto",
+        description="Who decodes the videos that its reading is exact on, as the manifest says; the others go to a "
+        "reader that is. auto: the fastest, file by file.",
+    )
     steps_per_block: PositiveInt = Field(4, description="Training steps in one block of the Ray Data stream.")
     concurrent_trials: PositiveInt | None = Field(None, description="Stages of one level at the same time.")
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")

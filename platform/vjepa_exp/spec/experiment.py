@@ -49,9 +49,10 @@ class Recipe(Spec):
                     raise ValueError(f"{where}.ratio {mask.ratio} leaves no context on a grid of {h}x{h} cells")
             elif int(h * h * mask.spatial_scale[0]) < 1:
                 raise ValueError(f"{where}.spatial_scale {mask.spatial_scale[0]} is below one of {h}x{h} cells")
-            elif mask.spatial_scale[0] == 1 and mask.temporal_scale[0] == 1 and mask.aspect_ratio == (1, 1):
+            elif mask.leaves_nothing(self.grid):
                 raise ValueError(
-                    f"{where}.spatial_scale: a block covers the whole {t}x{h}x{h} clip, no context is left"
+                    f"{where}.spatial_scale {mask.spatial_scale[1]} lets a block cover the whole clip of {t}x{h}x{h} "
+                    "tokens and leave no context: use smaller blocks or a larger clip"
                 )
 
     @property

@@ -90,6 +90,8 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
         SpecError: with every problem found.
         UserError: the profile does not exist.
     """
+    if profile_name not in file.profile_names and not file.profiles:
+        raise UserError(f"{file.path}: has no profiles and runs as it stands: leave out --profile {profile_name}")
     if profile_name not in file.profile_names:
         known = ", ".join(file.profile_names)
         raise UserError(

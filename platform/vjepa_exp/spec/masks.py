@@ -28,6 +28,15 @@ class MultiBlockMask(Spec):
                 raise ValueError(f"{name}: the lower bound {low} is above the upper bound {high}")
         return self
 
+    def leaves_nothing(self, grid: tuple[int, int, int]) -> bool:
+        """Whether some draw makes one block as large as all that the encoder may see of a token grid (T', H', W')."""
+        num_steps, height, width = grid
+        area = int(height * width * self.spatial_scale[1])
+        low, high = self.aspect_ratio  # a block is round(sqrt(area * aspect)) high and round(sqrt(area / aspect)) wide
+        fills_frame = max(low, (height - 0.5) ** 2 / area) <= min(high, area / (width - 0.5) ** 2) if area else False
+        visible_steps = max(1, int(num_steps * self.max_temporal_keep))
+        return fills_frame and max(1, int(num_steps * self.temporal_scale[1])) >= visible_steps
+
 
 class RandomTubeMask(Spec):
     """Targets are `ratio` of the spatial cells, the same cells in every frame."""

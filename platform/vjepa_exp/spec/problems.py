@@ -48,10 +48,7 @@ def _problem(model: type[BaseModel], document: Document, detail: ErrorDetails, p
     keys = _data_keys(document, detail["loc"])
     message = _message(model, detail)
     if detail["type"] == "value_error":
-        keys = _pointed_at(document, keys, message)
-        message = message.removeprefix(".".join(map(str, keys)) + " ").removeprefix(
-            str(keys[-1]) + ": " if keys else ""
-        )
+        keys, message = _pointed_at(document, keys, message)
     return Problem(document.mark(keys), ".".join(map(str, (*prefix, *keys))), message)
 
 
@@ -66,14 +63,14 @@ def _data_keys(document: Document, loc: tuple[int | str, ...]) -> Keys:
     return keys
 
 
-def _pointed_at(document: Document, keys: Keys, message: str) -> Keys:
-    """A validator's message may begin with the path of the field it means; point there."""
-    first = message.split()[0].rstrip(":")
-    path: Keys = tuple(int(p) if p.isdigit() else p for p in first.split("."))
+def _pointed_at(document: Document, keys: Keys, message: str) -> tuple[Keys, str]:
+    """A validator's message may begin with the path of the field that it means: point there and leave the path out."""
+    first, _, rest = message.partition(" ")
+    path: Keys = tuple(int(p) if p.isdigit() else p for p in first.rstrip(":").split("."))
     for base in (keys, keys[:-1]):
         if document.get((*base, *path)) is not None:
-            return (*base, *path)
-    return keys
+            return (*base, *path), rest
+    return keys, message
 
 
 def _message(model: type[BaseModel], detail: ErrorDetails) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vjepa_exp.spec.base import Name, Spec
+from vjepa_exp.spec.datasets import MANIFEST_FORMAT
 from vjepa_exp.spec.evaluate import ProbeSpec
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.pretrain import PretrainSpec
@@ -21,6 +22,7 @@ class DataRecipe(Spec):
     kind: Literal["data"] = "data"
     family: Literal["demo", "tiny"]
     digest: str
+    manifest: int = MANIFEST_FORMAT
 
 
 class PretrainRecipe(Spec):

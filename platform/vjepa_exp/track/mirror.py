@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from vjepa_exp.graph.store import Record
 from vjepa_exp.track.tracker import Tracker
 
 EVERY_S = 5.0
+
+Warn = Callable[[str], None]
+"""Shows the user a line."""
 
 
 class Mirror:
@@ -18,7 +22,8 @@ class Mirror:
         tracker: of the study.
         records: of the stages that are done, by fingerprint; grows while the run works.
         failed: reasons of those that failed.
-        warn: shows the user a line.
+        begun: when (seconds since 1970) stages of this run began.
+        warn: called at most twice.
     """
 
     def __init__(
@@ -26,9 +31,10 @@ class Mirror:
         tracker: Tracker,
         records: Mapping[str, Record],
         failed: Mapping[str, str],
-        warn: Callable[[str], None],
+        begun: Mapping[str, float],
+        warn: Warn,
     ) -> None:
-        self._tracker, self._records, self._failed, self._warn = tracker, records, failed, warn
+        self._tracker, self._records, self._failed, self._begun, self._warn = tracker, records, failed, begun, warn
         self._stop = threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
@@ -53,13 +59,31 @@ class Mirror:
     def _sync(self, *, ended: bool = False) -> bool:
         if self._tracker.up_to_date():
             return True
-        from mlflow.exceptions import MlflowException  # takes seconds
-
         try:
-            self._tracker.sync(dict(self._records), dict(self._failed), ended=ended)
-        except (MlflowException, OSError) as error:
+            self._tracker.sync(dict(self._records), dict(self._failed), dict(self._begun), ended=ended)
+        except _failures() as error:
             if not self._warned:
                 self._warned = True
-                self._warn(f"MLflow cannot be reached, the run goes on without it: {str(error).splitlines()[0]}")
+                self._warn(f"MLflow does not answer, the run goes on without it: {_first_line(error)}")
             return False
         return True
+
+
+def attach(tracker: Tracker, files: Iterable[Path], warn: Warn) -> None:
+    """Add files to the study's run; where MLflow does not take them, they are still in the store."""
+    try:
+        tracker.attach(files)
+    except _failures() as error:
+        warn(f"MLflow did not take the report: {_first_line(error)}")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What MLflow raises where its server, its database or a disk fails."""
+    from mlflow.exceptions import MlflowException  # takes seconds
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "vjepa-exp"
+KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the pages that the UI begins with
 STUDY = "study"
+SPEC = "experiment.yaml"
 PARAMS_PER_REQUEST = 100  # MLflow's limits
 METRICS_PER_REQUEST = 1000
 ENVIRONMENT = {
@@ -74,12 +77,20 @@ class Tracker:
         study = self._ledger.entries.get(STUDY)
         return study is not None and study.status == "FINISHED"
 
-    def sync(self, records: Mapping[str, Record], failed: Mapping[str, str], *, ended: bool = False) -> None:
+    def sync(
+        self,
+        records: Mapping[str, Record],
+        failed: Mapping[str, str],
+        begun: Mapping[str, float],
+        *,
+        ended: bool = False,
+    ) -> None:
         """Tell MLflow what it does not know yet.
 
         Args:
             records: of the stages that are done, by fingerprint.
             failed: reasons of those that failed.
+            begun: when (seconds since 1970) stages of this run began.
             ended: the run is over: what is not done is marked as failed or killed.
 
         Raises:
@@ -88,7 +99,7 @@ class Tracker:
         """
         if self.up_to_date():
             return
-        study = self._open(STUDY, self._study, None, self._study_params(), self._study_tags())
+        study = self._open_study()
         variants = {
             _key(variant): self._open(
                 _key(variant), _title(variant), study, flat(variant.recipe.to_json()), _variant_tags(variant)
@@ -96,9 +107,10 @@ class Tracker:
             for variant in self._plan.variants
         }
         for stage in self._plan.stages:
-            if self._store.path(stage).exists():
-                parent = variants.get(self._owners.get(stage.fingerprint, ""), study)
-                self._sync_stage(stage, parent, records.get(stage.fingerprint), failed.get(stage.fingerprint), ended)
+            key = stage.fingerprint
+            if key in begun or key in records or key in failed:
+                parent = variants.get(self._owners.get(key, ""), study)
+                self._sync_stage(stage, parent, records.get(key), failed.get(key), begun.get(key), ended)
         for variant in self._plan.variants:
             self._sync_variant(variant, records, ended)
         done = all(stage.fingerprint in records for stage in self._plan.stages)
@@ -117,13 +129,29 @@ class Tracker:
         for file in files:
             self._client.log_artifact(entry.run_id, str(file), "report")
 
-    def _sync_stage(self, stage: Stage, parent: Entry, record: Record | None, failure: str | None, ended: bool) -> None:
+    def _open_study(self) -> Entry:
+        new = STUDY not in self._ledger.entries
+        study = self._open(STUDY, self._study, None, self._study_params(), self._study_tags())
+        if new:
+            self._client.log_dict(study.run_id, self._plan.experiment.experiment.to_json(), SPEC)
+        return study
+
+    def _sync_stage(
+        self,
+        stage: Stage,
+        parent: Entry,
+        record: Record | None,
+        failure: str | None,
+        begun: float | None,
+        ended: bool,
+    ) -> None:
         known = self._ledger.entries.get(stage.id)
         if known and known.status == "FINISHED":
             return
-        folder = self._store.path(stage)
+        folder = self._store.path(stage).resolve()
         tags = {"stage": stage.id, "kind": stage.kind, "fingerprint": stage.fingerprint, "folder": str(folder)}
-        entry = self._open(stage.id, stage.id, parent, flat(stage.recipe.to_json()), tags)
+        start, end = _times(record, begun)
+        entry = self._open(stage.id, self._plan.label(stage), parent, flat(stage.recipe.to_json()), tags, start)
         self._send(entry, read_journal(folder / JOURNAL, after=entry.step))
         if record is not None:
             names = [RECIPE, RECORD, *(name for name in record.files if name.endswith((".parquet", ".jsonl")))]
@@ -131,7 +159,10 @@ class Tracker:
                 self._client.log_artifact(entry.run_id, str(folder / name))
             scores = {f"final.{name}": value for name, value in _scores(record).items()}
             self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
-            self._close(stage.id, "FINISHED", True)
+            for name in record.files:
+                if name.startswith("checkpoint/"):
+                    self._client.set_tag(entry.run_id, "checkpoint", str(folder / name))
+            self._close(stage.id, "FINISHED", True, end)
         elif failure is not None:
             self._client.set_tag(entry.run_id, "failure", failure[:5000])
             self._close(stage.id, "FAILED", True)
@@ -162,16 +193,28 @@ class Tracker:
         if self._connection is None:
             os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
             for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.ERROR)
+                logging.getLogger(noisy).setLevel(logging.CRITICAL)  # failures are told by the mirror, in a line
             from mlflow import MlflowClient  # takes seconds
 
             client = MlflowClient(self._uri)
             found = client.get_experiment_by_name(EXPERIMENT)
-            experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, self._artifacts)
+            experiment = (
+                found.experiment_id
+                if found
+                else client.create_experiment(EXPERIMENT, self._artifacts, KIND_OF_EXPERIMENT)
+            )
             self._connection = client, experiment
         return self._connection
 
-    def _open(self, key: str, name: str, parent: Entry | None, params: dict[str, str], tags: dict[str, str]) -> Entry:
+    def _open(
+        self,
+        key: str,
+        name: str,
+        parent: Entry | None,
+        params: dict[str, str],
+        tags: dict[str, str],
+        start: float | None = None,
+    ) -> Entry:
         """The run of a key, made where there is none and running again where it had ended."""
         entry = self._ledger.entries.get(key)
         if entry is not None:
@@ -183,7 +226,8 @@ class Tracker:
 
         client, experiment = self._connect()
         tags = {**self._common_tags(), **tags, **({"mlflow.parentRunId": parent.run_id} if parent else {})}
-        run = client.create_run(experiment, run_name=name, tags=tags)
+        start_ms = None if start is None else int(1000 * start)
+        run = client.create_run(experiment, start_time=start_ms, run_name=name, tags=tags)
         items = [Param(name, value) for name, value in params.items()]
         for i in range(0, len(items), PARAMS_PER_REQUEST):
             client.log_batch(run.info.run_id, params=items[i : i + PARAMS_PER_REQUEST])
@@ -191,10 +235,10 @@ class Tracker:
         self._ledger.save()
         return entry
 
-    def _close(self, key: str, status: Status, when: bool) -> None:
+    def _close(self, key: str, status: Status, when: bool, end: float | None = None) -> None:
         entry = self._ledger.entries[key]
         if when and entry.status != status:
-            self._client.set_terminated(entry.run_id, status)
+            self._client.set_terminated(entry.run_id, status, None if end is None else int(1000 * end))
             entry.status = status
             self._ledger.save()
 
@@ -214,6 +258,9 @@ class Tracker:
             "code_version": str(code["version"]),
             "git_commit": str(code["commit"]),
             "git_dirty": str(code["dirty"]),
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.name": self._plan.experiment.path.name,
+            **({"mlflow.source.git.commit": code["commit"]} if code["commit"] else {}),
             **({"paper_table": str(paper.table)} if paper else {}),
         }
 
@@ -257,6 +304,14 @@ def _title(variant: Variant) -> str:
 
 def _variant_tags(variant: Variant) -> dict[str, str]:
     return {"kind": "variant", "seed": str(variant.seed), **{f"level.{k}": v for k, v in variant.levels.items()}}
+
+
+def _times(record: Record | None, begun: float | None) -> tuple[float | None, float | None]:
+    """When a stage began and ended, in seconds since 1970, as far as that is known."""
+    if record is None or record.started is None or record.seconds is None:
+        return begun, None
+    start = datetime.fromisoformat(record.started).timestamp()
+    return start, start + record.seconds
 
 
 def _values(row: Row) -> dict[str, float]:

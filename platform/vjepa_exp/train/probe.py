@@ -34,7 +34,8 @@ class ProbeResult:
     """A trained probe and how it did.
 
     Attributes:
-        metrics: of the test after the last step: `top1` (per cent), `test_loss`, `n` (videos covered).
+        metrics: of the test after the last step: `top1` (per cent), `test_loss`, `n` (videos covered), `chance` (per
+            cent that always naming the commonest class scores).
         coverage: of the test split, where an unreadable video is never replaced.
         train_coverage: of the training split.
         curve: `step`, `epoch`, `top1` and `test_loss` of every test.
@@ -109,7 +110,7 @@ def train_probe(
         for hook in hooks:
             hook(info)
     return ProbeResult(
-        metrics={**outcome.scores, "n": outcome.accuracy.num_videos},
+        metrics={**outcome.scores, "n": outcome.accuracy.num_videos, "chance": outcome.accuracy.chance},
         coverage=outcome.coverage,
         train_coverage=tokens.coverage(world),
         curve=tuple(curve),

@@ -25,7 +25,8 @@ def test_class_folders_below_splits(video_folder: Path) -> None:
     assert len(manifest.subset("val")) == 5
     good = rows["train/up/2.mp4"]
     assert (good["label"], good["frames"], good["width"], good["height"]) == (1, 20, 64, 48)
-    assert (good["codec"], good["fps"], good["reader"], good["decodable"]) == ("h264", 10.0, "decord", True)
+    assert (good["codec"], good["fps"], good["decodable"]) == ("h264", 10.0, True)
+    assert good["readers"] == "pyav,torchcodec,decord"
     bad = rows["train/up/broken.mp4"]
     assert not bad["decodable"]
     assert "Invalid data" in bad["reason"]
@@ -75,7 +76,7 @@ def test_images_are_indexed_with_the_image_reader(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "cat" / "a.png")
     (tmp_path / "cat" / "b.jpg").write_bytes(b"\xff\xd8 no jpeg")
     rows = by_path(index(tmp_path))
-    assert (rows["cat/a.png"]["reader"], rows["cat/a.png"]["frames"], rows["cat/a.png"]["width"]) == ("image", 1, 40)
+    assert (rows["cat/a.png"]["readers"], rows["cat/a.png"]["frames"], rows["cat/a.png"]["width"]) == ("image", 1, 40)
     assert not rows["cat/b.jpg"]["decodable"]
 
 
@@ -156,4 +157,4 @@ def test_the_real_lists(shared_dir: Path) -> None:
     manifest = index(videos / "lists/weizmann_train.csv", val=videos / "lists/weizmann_val.csv", root=videos)
     assert (len(manifest.subset("train")), len(manifest.subset("val")), len(manifest.classes)) == (60, 30, 10)
     assert manifest.table["decodable"].to_pylist() == [True] * 90
-    assert set(manifest.column("reader")) == {"pyav"}  # AVI
+    assert set(manifest.column("readers")) == {"pyav"}  # AVI

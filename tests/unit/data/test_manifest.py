@@ -27,7 +27,7 @@ def rows(count: int = 6) -> list[dict[str, Any]]:
             "bytes": 1000 + i,
             "decodable": i != 3,
             "reason": "open: Invalid data" if i == 3 else "",
-            "reader": "decord" if i != 3 else "",
+            "readers": "pyav,torchcodec,decord" if i != 3 else "",
         }
         for i in range(count)
     ]
@@ -85,6 +85,17 @@ def test_no_manifest_is_said_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=name) as caught:
             read_manifest(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_of_another_version_says_how_to_make_it_anew(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path / "k400.parquet")
+    table = pq.read_table(tmp_path / "k400.parquet")
+    old = table.drop_columns("readers").replace_schema_metadata(
+        {**table.schema.metadata, b"format": b"vjepa-exp manifest 1"}
+    )
+    pq.write_table(old, tmp_path / "k400.parquet")
+    with pytest.raises(UserError, match=r"another version.*vjepa-exp data index FOLDER_OR_CSV --out k400"):
+        read_manifest(tmp_path / "k400.parquet")
 
 
 def test_a_place_that_cannot_be_written_is_said_in_one_line(manifest: Manifest, tmp_path: Path) -> None:

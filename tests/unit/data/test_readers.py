@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 from vjepa_exp.data.probe import probe
-from vjepa_exp.data.readers import DecodeError, Reader, decode
+from vjepa_exp.data.readers import DecodeError, Reader, decode, pick, require
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.execution import ReaderChoice
 
 
 @pytest.mark.parametrize("reader", ["decord", "pyav"])
@@ -52,10 +56,43 @@ def test_frames_past_the_end_are_said_to_be_missing(make_video, tmp_path: Path, 
         decode(str(path), np.array([2, 6]), reader)
 
 
-def test_a_width_that_decord_refuses_goes_to_the_other_reader(make_video, tmp_path: Path) -> None:
+def test_a_width_that_decord_refuses_goes_to_pyav(make_video, tmp_path: Path) -> None:
     path = make_video(tmp_path / "v.mp4", frames=6, width=48, height=32)
     info = probe(path)
-    assert (info.reader, info.frames, info.width) == ("pyav", 6, 48)
+    assert (info.readers, info.frames, info.width) == ("pyav", 6, 48)
+
+
+@pytest.mark.parametrize(
+    ("exact", "choice", "reader"),
+    [
+        ("pyav,torchcodec,decord", "auto", "pyav"),
+        ("pyav,torchcodec,decord", "decord", "decord"),
+        ("pyav,torchcodec,decord", "torchcodec", "torchcodec"),
+        ("pyav", "decord", "pyav"),
+        ("image", "decord", "image"),
+    ],
+)
+def test_a_choice_is_followed_where_it_is_exact(exact: str, choice: ReaderChoice, reader: Reader) -> None:
+    assert pick(exact, choice) == reader
+
+
+def test_a_reader_that_is_not_here_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    monkeypatch.delitem(sys.modules, "vjepa_exp.data.reader_torchcodec", raising=False)
+    for choice in ("auto", "pyav", "decord"):
+        require(choice)
+    with pytest.raises(UserError, match=r"execution.reader: torchcodec cannot be loaded here.*pip install") as caught:
+        require("torchcodec")
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_loaded_that_was_not_chosen() -> None:
+    code = (
+        "import sys, vjepa_exp.data.source as s; s.require('auto'); print({'decord', 'torchcodec'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_an_image_is_one_frame(tmp_path: Path) -> None:
@@ -80,26 +117,22 @@ def test_damage_in_the_middle_never_escapes_as_another_error(make_video, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "reader", "frames", "size"),
+    ("name", "plain", "frames", "size"),
     [
-        ("odd/decord_video_90.mov", "decord", 3, (320, 568)),  # turned
-        ("odd/torchcodec_h265_video.mp4", "pyav", 10, (128, 128)),  # open GOP
-        ("odd/torchcodec_h264_10bits.mp4", "pyav", 30, (200, 200)),  # other colours in decord's old libraries
-        ("odd/mediabunny_no-initial-keyframe.ts", "pyav", 15, (640, 352)),
-        ("odd/moviepy_test_video.mp4", "pyav", 5, (1, 1)),
-        ("decode/torchcodec_nasa_13013.mp4", "pyav", 325, (320, 180)),  # decord counts 390
-        ("decode/mmaction2_test.mp4", "decord", 300, (340, 256)),
-        ("decode/ffmpegwasm_Big_Buck_Bunny_180_10s.webm", "decord", 300, (320, 180)),
-        ("weizmann/run/lena_run.avi", "pyav", 52, (180, 144)),
+        ("odd/decord_video_90.mov", True, 3, (320, 568)),  # turned
+        ("odd/torchcodec_h265_video.mp4", False, 10, (128, 128)),  # open GOP
+        ("odd/torchcodec_h264_10bits.mp4", False, 30, (200, 200)),  # other colours in decord's old libraries
+        ("odd/mediabunny_no-initial-keyframe.ts", False, 15, (640, 352)),
+        ("odd/moviepy_test_video.mp4", False, 5, (1, 1)),
+        ("decode/torchcodec_nasa_13013.mp4", False, 325, (320, 180)),  # decord counts 390
+        ("decode/mmaction2_test.mp4", True, 300, (340, 256)),
+        ("decode/ffmpegwasm_Big_Buck_Bunny_180_10s.webm", True, 300, (320, 180)),
+        ("weizmann/run/lena_run.avi", False, 52, (180, 144)),
     ],
 )
-def test_real_files_are_read_exactly(
-    shared_dir: Path, name: str, reader: Reader, frames: int, size: tuple[int, int]
+def test_real_files_are_known_for_what_they_are(
+    shared_dir: Path, name: str, plain: bool, frames: int, size: tuple[int, int]
 ) -> None:
-    path = shared_dir / "videos" / name
-    info = probe(path)
-    assert (info.decodable, info.reader, info.frames, (info.width, info.height)) == (True, reader, frames, size)
-    wanted = np.unique(np.linspace(0, frames - 1, 5).astype(np.int64))
-    clip = decode(str(path), wanted, reader)
-    assert clip.shape == (len(wanted), *size[::-1], 3)
-    assert (clip == decode(str(path), wanted, "pyav")).all()
+    info = probe(shared_dir / "videos" / name)
+    assert (info.decodable, info.frames, (info.width, info.height)) == (True, frames, size)
+    assert info.readers == ("pyav,torchcodec,decord" if plain else "pyav")

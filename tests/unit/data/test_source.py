@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 import vjepa_exp.data.source as source_module
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
+from vjepa_exp.data.readers import Frames, FramesTHWC, Reader, decode
 from vjepa_exp.data.source import EvalSource, PretrainSource
 from vjepa_exp.spec.augment import Augment, AutoAugment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
 from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
@@ -254,6 +256,36 @@ def test_what_decides_the_clips_is_in_the_fingerprint(manifest: Manifest, video_
     fewer = manifest.take(np.arange(1, len(manifest)))
     assert pretrain(manifest).fingerprint != pretrain(fewer).fingerprint
     assert pretrain(manifest).fingerprint != pretrain(manifest, augment=NoAugment()).fingerprint
+
+
+def test_who_reads_changes_neither_clips_nor_fingerprint(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def watched(path: str, frames: Frames, reader: Reader) -> FramesTHWC:
+        used.append(reader)
+        return decode(path, frames, reader)
+
+    monkeypatch.setattr(source_module, "decode", watched)
+    data = DataSpec(mixture=(MixtureEntry(dataset="a"),), clip=CLIP)
+    sources = [PretrainSource([(manifest, None)], data, 1, reader) for reader in ("pyav", "decord")]
+    clips = [source.load(np.arange(8))["clips"] for source in sources]
+    assert used == ["pyav"] * 8 + ["decord"] * 8
+    assert (clips[0] == clips[1]).all()
+    fewer = manifest.table.set_column(
+        manifest.table.schema.get_field_index("readers"), "readers", pa.array(["pyav"] * len(manifest))
+    )
+    elsewhere = Manifest(fewer, manifest.root, manifest.classes)
+    assert len({*(source.fingerprint for source in sources), pretrain(elsewhere).fingerprint}) == 1
+    tests = [evaluation(part, reader=reader) for part in (manifest, elsewhere) for reader in ("auto", "decord")]
+    assert len({source.fingerprint for source in tests}) == 1
+
+
+def test_an_image_is_another_content_than_a_video(manifest: Manifest) -> None:
+    images = manifest.table.set_column(
+        manifest.table.schema.get_field_index("readers"), "readers", pa.array(["image"] * len(manifest))
+    )
+    other = Manifest(images, manifest.root, manifest.classes)
+    assert pretrain(other).fingerprint != pretrain(manifest).fingerprint
 
 
 def test_sets_that_cannot_serve_are_refused(manifest: Manifest, video_folder: Path) -> None:

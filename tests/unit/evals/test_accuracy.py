@@ -22,6 +22,13 @@ def test_counts_over_batches_of_unequal_size_are_one_count() -> None:
     assert accuracy.loss == pytest.approx(-(math.log(0.7) + math.log(0.8) + math.log(0.3) + math.log(0.2)) / 4)
 
 
+def test_chance_is_the_share_of_the_commonest_class() -> None:
+    accuracy = Accuracy(3)
+    for labels in ([0, 1, 1], [1, 2]):
+        accuracy.update(torch.eye(3)[[0] * len(labels)], torch.tensor(labels))
+    assert (accuracy.chance, accuracy.top1) == (60.0, 20.0)
+
+
 def test_a_probability_of_zero_gives_a_large_but_finite_loss() -> None:
     accuracy = Accuracy(2)
     accuracy.update(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))

@@ -21,6 +21,7 @@ from vjepa_exp.graph.network import (
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.tokens import mask_tokens
 from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import AttentiveProbe as AttentiveProbeSpec
 from vjepa_exp.spec.evaluate import ClipSpec
 from vjepa_exp.spec.execution import ExecutionSpec
@@ -108,6 +109,12 @@ def test_random_tubes_keep_whole_tubes() -> None:
 def test_max_keep_bounds_the_context() -> None:
     bounded = PAPER_MASKS[0].model_copy(update={"max_keep": 30})
     assert mask_tokens(bounded, (8, 14, 14), 24).context == 30
+
+
+def test_masks_that_never_leave_a_context_are_refused_instead_of_drawn_for_ever() -> None:
+    crowded = MultiBlockMask(kind="multi_block", num_blocks=200, spatial_scale=(0.8, 0.8))
+    with pytest.raises(UserError, match=r"200 blocks of up to 0\.8 of a frame cover the whole clip of 8x14x14 tokens"):
+        mask_tokens(crowded, (8, 14, 14), 24)
 
 
 def cost_of(plan: Plan, kind: str, registry: Registry, execution: ExecutionSpec | None = None) -> StageCost:

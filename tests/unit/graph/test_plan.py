@@ -52,6 +52,23 @@ def test_seeds_share_nothing_but_data(load: Load, registry: Registry) -> None:
     assert set(plan.pretraining) == {("base", 1), ("base", 2)}
 
 
+def test_labels_are_the_words_of_the_study(load: Load, registry: Registry) -> None:
+    plan = build_plan(load("baselines: [random_init]\n"), registry)
+    assert [plan.label(stage) for stage in plan.stages] == [
+        "data tiny", "pretrain V-JEPA", "probe V-JEPA: looks", "probe V-JEPA: moves",
+        "probe random init: looks", "probe random init: moves",
+    ]  # fmt: skip
+
+
+def test_labels_tell_seeds_and_shared_stages_apart(load: Load, registry: Registry) -> None:
+    more = "seeds: [1, 2]\nvary: {axes: {evaluate.looks.label_fraction: {half: 0.5, all: 1.0}}}\n"
+    plan = build_plan(load(more), registry)
+    labels = [plan.label(stage) for stage in plan.stages]
+    assert len(set(labels)) == len(labels)
+    assert "pretrain label_fraction = half, label_fraction = all, seed 2" in labels
+    assert "probe label_fraction = half, seed 1: looks" in labels
+
+
 @pytest.mark.parametrize(
     "change",
     ["execution.workers=7", "execution.device=cpu", "name=other", "title=other"],

@@ -60,6 +60,8 @@ def _outcome(plan: Plan, stage: Stage, scores: Scores) -> tuple[dict[str, float]
     if stage.kind == "probe":
         cell = next(cell for cell in plan.cells if cell.stage == stage)
         top1 = scores(cell.variant, cell.column, cell.seed, cell.baseline)
-        return {"top1": top1}, [{"step": 4 * e, "time": e, "epoch": e, "top1": top1 * e / 2} for e in (1, 2)]
+        return {"top1": top1, "chance": 12.5}, [
+            {"step": 4 * e, "time": e, "epoch": e, "top1": top1 * e / 2} for e in (1, 2)
+        ]
     rows = [{"step": step, "time": step, "loss": 1 / step} for step in range(1, 5)]
     return {"loss": 0.25}, rows if stage.kind == "pretrain" else []

@@ -24,7 +24,7 @@ def test_rows_and_published_numbers_of_table_4(finish) -> None:
     assert [column.label for column in table.columns] == ["K400", "SSv2", "IN1K"]
     tube = table.rows[0].cells["k400"]
     assert tube.published == 51.5
-    assert tube.ours.values == (19.0, 20.0, 21.0)
+    assert tube.ours.by_seed == {0: 19.0, 1: 20.0, 2: 21.0}
     assert (tube.ours.mean, tube.ours.sd) == (20.0, 1.0)
 
 
@@ -33,15 +33,15 @@ def test_other_scale_compares_within_one_source_only(finish) -> None:
     assert not table.same_scale
     assert table.reference == "multi-block"
     tube, best = table.rows[0].cells["k400"], table.rows[-1].cells["k400"]
-    assert tube.published_gap == pytest.approx(51.5 - 72.9)
-    assert tube.our_gap == pytest.approx(-30.0)
+    assert tube.published_gap.mean == pytest.approx(51.5 - 72.9)
+    assert tube.our_gap == (pytest.approx(-30.0), 0.0)
     assert (best.published_gap, best.our_gap) == (None, None)
 
 
 def test_paper_profile_is_compared_with_the_published_numbers(finish) -> None:
     table = build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0).result)
     assert table.same_scale
-    assert table.rows[0].cells["k400"].our_gap == pytest.approx(60.0 - 51.5)
+    assert table.rows[0].cells["k400"].our_gap == (pytest.approx(60.0 - 51.5), None)
     assert table.reference is None
 
 
@@ -58,7 +58,7 @@ def test_execution_settings_do_not_change_the_scale(finish) -> None:
 def test_baseline_is_one_row_and_the_reference_without_a_paper(finish) -> None:
     table = build_table(finish("quickstart.yaml", "paper", lambda v, c, s, baseline: 15.0 if baseline else 40.0).result)
     assert [(row.label, row.baseline) for row in table.rows] == [("V-JEPA", False), ("random initialisation", True)]
-    assert table.rows[0].cells["motion"].our_gap == pytest.approx(25.0)
+    assert table.rows[0].cells["motion"].our_gap == (pytest.approx(25.0), None)
     assert table.published is None
 
 
@@ -66,7 +66,7 @@ def test_variants_share_one_baseline_row(finish) -> None:
     sets = ("baselines=[random_init]", "seeds=[0, 1]")
     table = build_table(finish("table4_masking.yaml", "smoke", four, sets).result)
     assert [row.label for row in table.rows if row.baseline] == ["random initialisation"]
-    assert table.rows[-1].cells["ssv2"].ours.values == (10.0, 10.0)
+    assert table.rows[-1].cells["ssv2"].ours.by_seed == {0: 10.0, 1: 10.0}
 
 
 def test_failed_seed_is_left_out_of_the_mean_and_counted(finish) -> None:
@@ -79,10 +79,37 @@ def test_failed_seed_is_left_out_of_the_mean_and_counted(finish) -> None:
 
     table = build_table(finish("table4_masking.yaml", "smoke", four, ("seeds=[0, 1, 2]",), first_probe).result)
     score = table.rows[0].cells["k400"].ours
-    assert score.values == (20.0, 21.0)
+    assert score.by_seed == {1: 20.0, 2: 21.0}
     assert score.failures == ("the worker died",)
 
 
 def test_coverage_comes_from_the_records(finish) -> None:
     table = build_table(finish("table4_masking.yaml", "smoke", four, covered=30).result)
     assert (table.rows[0].cells["k400"].ours.covered, table.rows[0].cells["k400"].ours.videos) == (30, 32)
+
+
+def test_gain_over_random_initialisation_is_taken_seed_by_seed(finish) -> None:
+    def noisy(variant: str, column: str, seed: int, baseline: bool) -> float:
+        return (20.0 if baseline else 32.0 + seed % 2) + 7 * seed
+
+    table = build_table(finish("quickstart.yaml", "paper", noisy, ("seeds=[0, 1, 2]",)).result)
+    cell = table.rows[0].cells["motion"]
+    assert cell.ours.sd > 7
+    assert cell.our_gap == (pytest.approx(12 + 1 / 3), pytest.approx(0.57735, abs=1e-4))
+
+
+def test_gain_over_a_seed_that_failed_is_left_out(finish) -> None:
+    study = finish(
+        "quickstart.yaml",
+        "paper",
+        lambda variant, column, seed, baseline: 100.0 if seed == 0 else 10.0 if baseline else 13.0,
+        ("seeds=[0, 1]",),
+        failed=lambda stage: stage.kind == "probe" and "random_init-s0" in stage.id,
+    )
+    assert build_table(study.result).rows[0].cells["motion"].our_gap == (pytest.approx(3.0), None)
+
+
+def test_chance_is_that_of_the_column(finish) -> None:
+    assert [c.chance for c in build_table(finish("table4_masking.yaml", "smoke", four).result).columns] == [12.5] * 3
+    lost = finish("quickstart.yaml", "paper", four, failed=lambda stage: True)
+    assert [c.chance for c in build_table(lost.result).columns] == [None, None]

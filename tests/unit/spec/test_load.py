@@ -135,6 +135,18 @@ def test_all_problems_at_once_in_file_order(write) -> None:
             ("optim: {lr: 1e-3}", "masks: [{kind: multi_block, num_blocks: 8, spatial_scale: [0.2, 1.5]}]"),
             "spatial_scale",
         ),
+        (
+            ("optim: {lr: 1e-3}", "masks: [{kind: multi_block, num_blocks: 1, spatial_scale: [0.5, 1.0]}]"),
+            "spatial_scale: 1.0 lets a block cover the whole clip of 8x14x14 tokens",
+        ),
+        (
+            (
+                "optim: {lr: 1e-3}",
+                "masks: [{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.0], temporal_scale: [0.5, 0.5], "
+                "max_temporal_keep: 0.5}]",
+            ),
+            "cover the whole clip",
+        ),
         (("optim: {lr: 1e-3}", "masks: []"), "masks"),
         (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
         (("{arch: vit_large}", "{patch_size: 15}"), "not divisible"),
@@ -147,6 +159,12 @@ def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> N
     assert len(found) == 1, found
     assert words in found[0]
     assert found[0].startswith(f"{path}:")
+
+
+def test_a_block_as_large_as_a_frame_is_fine_where_other_times_stay_visible(write) -> None:
+    mask = "masks: [{kind: multi_block, num_blocks: 1, spatial_scale: [1.0, 1.0], temporal_scale: [0.5, 0.5]}]"
+    recipe = load(write(BASE.replace("optim: {lr: 1e-3}", mask))).recipe
+    assert recipe.grid == (8, 14, 14)
 
 
 def test_key_given_twice(write) -> None:
@@ -178,6 +196,12 @@ def test_set_to_nowhere(write) -> None:
 def test_unknown_profile_lists_the_known(write) -> None:
     with pytest.raises(UserError, match=r"Did you mean 'laptop'\? Profiles: paper, laptop"):
         load(write(BASE), "latop")
+
+
+def test_experiment_without_profiles_says_so(write) -> None:
+    text = BASE[: BASE.index("profiles:")]
+    with pytest.raises(UserError, match="has no profiles and runs as it stands"):
+        load(write(text), "laptop")
 
 
 def test_yaml_1_2_scalars(write) -> None:

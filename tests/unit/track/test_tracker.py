@@ -16,7 +16,7 @@ from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 from vjepa_exp.track.journal import JOURNAL, Journal
-from vjepa_exp.track.mirror import Mirror
+from vjepa_exp.track.mirror import Mirror, attach
 from vjepa_exp.track.tracker import Tracker, flat, tracking_uri
 
 EXPERIMENT = {
@@ -54,12 +54,17 @@ def begin(store: Store, plan: Plan, steps: int) -> None:
 
 
 def finish(store: Store, plan: Plan) -> dict[str, Record]:
-    """All stages of the plan done."""
+    """All stages of the plan done, each begun a minute after the one before and done after ten seconds."""
     records = {}
-    for stage in plan.stages:
-        store.begin(stage)
+    for minute, stage in enumerate(plan.stages):
+        folder = store.begin(stage)
         metrics = {"top1": 50.0} if stage.kind == "probe" else {"loss": 0.5}
-        records[stage.fingerprint] = store.commit(stage, metrics, [], {})
+        files = ["checkpoint/state.pt"] if stage.kind == "pretrain" else []
+        for name in files:
+            (folder / name).parent.mkdir()
+            (folder / name).write_text("weights")
+        times = {"started": f"2026-01-01T00:{minute:02}:00+00:00", "seconds": 10.0}
+        records[stage.fingerprint] = store.commit(stage, metrics, files, times)
     return records
 
 
@@ -67,29 +72,32 @@ def runs_of(store: Store) -> dict[str, Run]:
     client = MlflowClient(tracking_uri(store, None))
     experiment = client.get_experiment_by_name("vjepa-exp")
     assert experiment is not None
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    runs = client.search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in runs}) == len(runs), "names tell the runs apart"
+    return {run.data.tags.get("stage", run.info.run_name): run for run in runs}
 
 
 def test_a_run_that_was_interrupted_continues_its_mlflow_runs(plan: Plan, store: Store) -> None:
     begin(store, plan, steps=7)
-    Tracker(plan, store, None).sync({}, {}, ended=True)
     stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    Tracker(plan, store, None).sync({}, {}, {stage.fingerprint: 1_000_000.25}, ended=True)
     before = runs_of(store)
     assert {run.info.status for run in before.values()} == {"KILLED"}
 
     begin(store, plan, steps=12)
     tracker = Tracker(plan, store, None)
-    tracker.sync(finish(store, plan), {}, ended=True)
+    tracker.sync(finish(store, plan), {}, {}, ended=True)
     after = runs_of(store)
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     assert {name: after[name].info.run_id for name in before} == {name: run.info.run_id for name, run in before.items()}
     history = MlflowClient(tracking_uri(store, None)).get_metric_history(after[stage.id].info.run_id, "loss")
     assert sorted(metric.step for metric in history) == list(range(1, 13))
     assert tracker.run_id(stage) == after[stage.id].info.run_id
+    assert after[stage.id].info.start_time == 1_000_000_250
 
 
 def test_the_tree_is_study_variant_stage_with_parameters_and_tags(plan: Plan, store: Store) -> None:
-    Tracker(plan, store, None).sync(finish(store, plan), {}, ended=True)
+    Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
     runs = runs_of(store)
     by_id = {run.info.run_id: run for run in runs.values()}
     for stage in plan.stages:
@@ -105,10 +113,33 @@ def test_the_tree_is_study_variant_stage_with_parameters_and_tags(plan: Plan, st
     assert rates == {"0.0001", "0.001"}
 
 
+def test_names_times_and_files_are_what_a_person_looks_for(plan: Plan, store: Store, tmp_path: Path) -> None:
+    tracker = Tracker(plan, store, None)
+    tracker.sync(finish(store, plan), {}, {}, ended=True)
+    (tmp_path / "report.md").write_text("a table")
+    attach(tracker, [tmp_path / "report.md"], pytest.fail)
+    runs, client = runs_of(store), MlflowClient(tracking_uri(store, None))
+    assert {run.info.run_name for run in runs.values() if run.data.tags["kind"] in ("data", "pretrain", "probe")} == {
+        "data tiny",
+        *(f"pretrain lr = {level}" for level in ("low", "high")),
+        *(f"probe lr = {level}: motion" for level in ("low", "high")),
+    }
+    starts = [runs[stage.id].info.start_time for stage in plan.stages]
+    assert [(later - starts[0]) / 60_000 for later in starts] == list(range(len(starts)))
+    for stage in plan.stages:
+        run = runs[stage.id]
+        assert run.info.end_time - run.info.start_time == 10_000
+        checkpoint = run.data.tags.get("checkpoint")
+        assert checkpoint is None if stage.kind != "pretrain" else Path(str(checkpoint)).is_file()
+    study = next(run for run in runs.values() if run.data.tags["kind"] == "study")
+    assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["experiment.yaml", "report"]
+    assert [file.path for file in client.list_artifacts(study.info.run_id, "report")] == ["report/report.md"]
+
+
 def test_a_failure_is_marked_with_its_reason(plan: Plan, store: Store) -> None:
     begin(store, plan, steps=3)
     stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
-    Tracker(plan, store, None).sync({}, {stage.fingerprint: "the loss is nan"}, ended=True)
+    Tracker(plan, store, None).sync({}, {stage.fingerprint: "the loss is nan"}, {}, ended=True)
     run = runs_of(store)[stage.id]
     assert (run.info.status, run.data.tags["failure"]) == ("FAILED", "the loss is nan")
 
@@ -116,13 +147,13 @@ def test_a_failure_is_marked_with_its_reason(plan: Plan, store: Store) -> None:
 def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(plan: Plan, store: Store) -> None:
     begin(store, plan, steps=5)
     lines: list[str] = []
-    away = Mirror(Tracker(plan, store, "http://127.0.0.1:9"), {}, {}, lines.append)
+    away = Mirror(Tracker(plan, store, "http://127.0.0.1:9"), {}, {}, {}, lines.append)
     away.start()
     away.finish()
-    assert len([line for line in lines if "cannot be reached" in line]) == 1
+    assert len([line for line in lines if "does not answer" in line]) == 1
     assert all("\n" not in line for line in lines)
 
-    Tracker(plan, store, None).sync(finish(store, plan), {}, ended=True)
+    Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
     stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
     assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5
 

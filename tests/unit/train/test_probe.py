@@ -52,6 +52,7 @@ def test_learns_separable_classes_and_says_so_after_each_epoch(probe_recipe: Pro
     result = run(probe_recipe, clips, hooks=[infos.append])
     assert result.metrics["top1"] > 90
     assert result.metrics["n"] == NUM_TEST
+    assert result.metrics["chance"] == 100 * 6 / NUM_TEST  # 21 videos of four classes in turn
     assert [point["epoch"] for point in result.curve] == list(range(1, 9))
     assert [i.step for i in infos if i.evaluation] == [5, 10, 15, 20, 25, 30, 35, 40]
     assert infos[-1].evaluation["top1"] == result.metrics["top1"]
