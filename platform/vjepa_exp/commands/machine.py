@@ -18,7 +18,7 @@ from vjepa_exp.commands.console import console, grid
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.track.tracker import artifact_folder, tracking_uri
+from vjepa_exp.track.tracker import artifact_folder, database_file, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 PORTS_TRIED = 20
@@ -31,7 +31,7 @@ def ui(store: Path, port: int) -> None:
     Raises:
         UserError: nothing was tracked in the store, or no port is free.
     """
-    database = store / "mlflow.db"
+    database = database_file(Store(store))
     if not database.is_file():
         raise UserError(f"the store {store} has no MLflow runs yet ({database} is missing): vjepa-exp run makes them")
     port = _free_port(port)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vjepa_exp.commands.console import prose
 from vjepa_exp.report.table import Gap, Row, Table
 from vjepa_exp.report.words import common_coverage, coverage, gap, gap_note, percent, scale_note, score, score_note
 
@@ -26,7 +27,8 @@ def print_scores(table: Table, out: Console) -> None:
         grid.add_row(*_extra(table, "covered", [common_coverage(table, column) for column in table.columns]))
     out.print(grid)
     notes = [score_note(table), scale_note(table), gap_note(table)]
-    out.print(Text("\n".join(note for note in notes if note), "dim"))
+    for note in filter(None, notes):
+        prose(out, note)
 
 
 def _cells(table: Table, row: Row) -> list[Text]:

@@ -64,7 +64,7 @@ class Mirror:
         except _failures() as error:
             if not self._warned:
                 self._warned = True
-                self._warn(f"MLflow does not answer, the run goes on without it: {_first_line(error)}")
+                self._warn(f"MLflow cannot be used, the run goes on without it: {_reason(error)}")
             return False
         return True
 
@@ -74,7 +74,7 @@ def attach(tracker: Tracker, files: Iterable[Path], warn: Warn) -> None:
     try:
         tracker.attach(files)
     except _failures() as error:
-        warn(f"MLflow did not take the report: {_first_line(error)}")
+        warn(f"MLflow did not take the report: {_reason(error)}")
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -85,5 +85,8 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """The error in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename2 or error.filename}"
     return str(error).strip().partition("\n")[0]

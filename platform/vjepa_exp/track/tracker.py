@@ -20,6 +20,7 @@ from vjepa_exp.graph.provenance import code_version
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
 from vjepa_exp.graph.variants import Variant
+from vjepa_exp.track.database import make_database
 from vjepa_exp.track.journal import JOURNAL, Row, read_journal
 from vjepa_exp.track.ledger import Entry, Ledger, Status
 
@@ -41,7 +42,12 @@ ENVIRONMENT = {
 
 def tracking_uri(store: Store, uri: str | None) -> str:
     """The MLflow server of a run: SQLite in the store where none is named."""
-    return uri or f"sqlite:///{(store.root / 'mlflow.db').resolve()}"
+    return uri or f"sqlite:///{database_file(store)}"
+
+
+def database_file(store: Store) -> Path:
+    """The SQLite server's file."""
+    return (store.root / "mlflow.db").resolve()
 
 
 def artifact_folder(store: Store) -> Path:
@@ -60,7 +66,7 @@ class Tracker:
 
     def __init__(self, plan: Plan, store: Store, uri: str | None) -> None:
         self._plan, self._store, self._uri = plan, store, tracking_uri(store, uri)
-        self._artifacts = artifact_folder(store).as_uri() if uri is None else None
+        self._is_own = uri is None
         name = f"{plan.experiment.experiment.name}-{plan.experiment.profile_name}"
         self._study = f"{name}-{digest(sorted(stage.fingerprint for stage in plan.stages))[:8]}"
         self._ledger = Ledger(store.root / "tracking", self._study, self._uri)
@@ -196,12 +202,17 @@ class Tracker:
                 logging.getLogger(noisy).setLevel(logging.CRITICAL)  # failures are told by the mirror, in a line
             from mlflow import MlflowClient  # takes seconds
 
+            artifacts = artifact_folder(self._store)
+            if self._is_own:
+                make_database(database_file(self._store), artifacts)
             client = MlflowClient(self._uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             experiment = (
                 found.experiment_id
                 if found
-                else client.create_experiment(EXPERIMENT, self._artifacts, KIND_OF_EXPERIMENT)
+                else client.create_experiment(
+                    EXPERIMENT, artifacts.as_uri() if self._is_own else None, KIND_OF_EXPERIMENT
+                )
             )
             self._connection = client, experiment
         return self._connection

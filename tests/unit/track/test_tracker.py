@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,9 +150,27 @@ def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(plan: Plan, 
     away = Mirror(Tracker(plan, store, "http://127.0.0.1:9"), {}, {}, {}, lines.append)
     away.start()
     away.finish()
-    assert len([line for line in lines if "does not answer" in line]) == 1
+    assert len([line for line in lines if "cannot be used" in line]) == 1
     assert all("\n" not in line for line in lines)
 
+    Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5
+
+
+def test_a_full_disk_is_reported_and_what_it_refused_arrives_later(
+    plan: Plan, small_disk: Callable[[str], Path]
+) -> None:
+    store, lines = Store(small_disk("200k")), list[str]()
+    begin(store, plan, steps=5)
+    full = Mirror(Tracker(plan, store, None), {}, {}, {}, lines.append)
+    full.start()
+    full.finish()
+    assert [line for line in lines if "No space left on device" in line]
+    assert len(lines) == 2
+    assert {path.name for path in store.root.iterdir() if path.name.startswith((".mlflow", "mlflow"))} == set()
+
+    small_disk("50m")
     Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
     stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
     assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5
