@@ -25,8 +25,8 @@ from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
+from vjepa_exp.track.database import tracking_uri
 from vjepa_exp.track.journal import JOURNAL, read_journal
-from vjepa_exp.track.tracker import tracking_uri
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 

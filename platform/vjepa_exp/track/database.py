@@ -1,10 +1,38 @@
-"""The SQLite database of a store, made whole or not at all."""
+"""The MLflow server that needs no server: a SQLite file and a folder of artifacts in the store."""
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from vjepa_exp.graph.store import Store
+
+EXPERIMENT = "vjepa-exp"
+
+
+def tracking_uri(store: Store, uri: str | None) -> str:
+    """The MLflow server of a run: SQLite in the store where none is named."""
+    return uri or f"sqlite:///{database_file(store)}"
+
+
+def database_file(store: Store) -> Path:
+    """The SQLite server's file."""
+    return (store.root / "mlflow.db").resolve()
+
+
+def artifact_folder(store: Store) -> Path:
+    """Where the SQLite server keeps artifacts."""
+    return (store.root / "mlflow-artifacts").resolve()
+
+
+def runs_page(store: Store) -> str:
+    """Where the server on a store's SQLite file shows the runs: a path, in the view for training."""
+    with closing(sqlite3.connect(database_file(store))) as database:
+        found = database.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()
+    return f"#/experiments/{found[0]}/runs?workflowType=machine_learning" if found else ""
 
 
 def make_database(path: Path, artifacts: Path) -> None:

@@ -20,14 +20,13 @@ from vjepa_exp.graph.provenance import code_version
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
 from vjepa_exp.graph.variants import Variant
-from vjepa_exp.track.database import make_database
+from vjepa_exp.track.database import EXPERIMENT, artifact_folder, database_file, make_database, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Row, read_journal
 from vjepa_exp.track.ledger import Entry, Ledger, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "vjepa-exp"
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the pages that the UI begins with
 STUDY = "study"
 SPEC = "experiment.yaml"
@@ -38,21 +37,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-
-
-def tracking_uri(store: Store, uri: str | None) -> str:
-    """The MLflow server of a run: SQLite in the store where none is named."""
-    return uri or f"sqlite:///{database_file(store)}"
-
-
-def database_file(store: Store) -> Path:
-    """The SQLite server's file."""
-    return (store.root / "mlflow.db").resolve()
-
-
-def artifact_folder(store: Store) -> Path:
-    """Where the SQLite server keeps artifacts."""
-    return (store.root / "mlflow-artifacts").resolve()
 
 
 class Tracker:

@@ -15,9 +15,10 @@ from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.track.database import runs_page, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Journal
 from vjepa_exp.track.mirror import Mirror, attach
-from vjepa_exp.track.tracker import Tracker, flat, tracking_uri
+from vjepa_exp.track.tracker import Tracker, flat
 
 EXPERIMENT = {
     "name": "study",
@@ -122,7 +123,7 @@ def test_names_times_and_files_are_what_a_person_looks_for(plan: Plan, store: St
     assert {run.info.run_name for run in runs.values() if run.data.tags["kind"] in ("data", "pretrain", "probe")} == {
         "data tiny",
         *(f"pretrain lr = {level}" for level in ("low", "high")),
-        *(f"probe lr = {level}: motion" for level in ("low", "high")),
+        *(f"probe motion: lr = {level}" for level in ("low", "high")),
     }
     starts = [runs[stage.id].info.start_time for stage in plan.stages]
     assert [(later - starts[0]) / 60_000 for later in starts] == list(range(len(starts)))
@@ -132,6 +133,7 @@ def test_names_times_and_files_are_what_a_person_looks_for(plan: Plan, store: St
         checkpoint = run.data.tags.get("checkpoint")
         assert checkpoint is None if stage.kind != "pretrain" else Path(str(checkpoint)).is_file()
     study = next(run for run in runs.values() if run.data.tags["kind"] == "study")
+    assert runs_page(store).startswith(f"#/experiments/{study.info.experiment_id}/runs?")
     assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["experiment.yaml", "report"]
     assert [file.path for file in client.list_artifacts(study.info.run_id, "report")] == ["report/report.md"]
 
