@@ -207,7 +207,8 @@ def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
         if stage.fingerprint in result.failed:
             out.print(f"failed: {stage.id}: {result.failed[stage.fingerprint]}", soft_wrap=True)
     out.print(f"report: {files[1]} (also {files[0].name}, {len(files) - 2} pictures)", soft_wrap=True)
-    out.print(f"runs: vjepa-exp ui{_store_option(study.store.root)}", soft_wrap=True)
+    server = study.resolved.experiment.execution.tracking_uri
+    out.print(f"runs: {server or f'vjepa-exp ui{_store_option(study.store.root)}'}", soft_wrap=True)
     return files
 
 

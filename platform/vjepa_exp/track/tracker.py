@@ -36,6 +36,7 @@ ENVIRONMENT = {
     # A server that is away must not hold up a run; what it misses is sent later.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -46,14 +47,17 @@ class Tracker:
         plan: of the study.
         store: that holds its stages.
         uri: of the MLflow server; None: SQLite in the store.
+
+    Attributes:
+        uri: of the server.
     """
 
     def __init__(self, plan: Plan, store: Store, uri: str | None) -> None:
-        self._plan, self._store, self._uri = plan, store, tracking_uri(store, uri)
+        self._plan, self._store, self.uri = plan, store, tracking_uri(store, uri)
         self._is_own = uri is None
         name = f"{plan.experiment.experiment.name}-{plan.experiment.profile_name}"
         self._study = f"{name}-{digest(sorted(stage.fingerprint for stage in plan.stages))[:8]}"
-        self._ledger = Ledger(store.root / "tracking", self._study, self._uri)
+        self._ledger = Ledger(store.root / "tracking", self._study, self.uri)
         self._owners = _owners(plan)
         self._connection: tuple[MlflowClient, str] | None = None
 
@@ -189,7 +193,7 @@ class Tracker:
             artifacts = artifact_folder(self._store)
             if self._is_own:
                 make_database(database_file(self._store), artifacts)
-            client = MlflowClient(self._uri)
+            client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             experiment = (
                 found.experiment_id
