@@ -20,7 +20,7 @@ from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Record, Store
-from vjepa_exp.runtime.environment import prepare
+from vjepa_exp.runtime.environment import prepare, uninterrupted
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, Progress, StageJob, manifest_name
 from vjepa_exp.runtime.slots import choose_slots
 from vjepa_exp.runtime.view import View, duration
@@ -94,7 +94,8 @@ class _Run:
         return [stage for stage in self.plan.stages if stage.level == level and stage.fingerprint not in self.records]
 
     def _make_data(self, stage: Stage, view: View) -> None:
-        from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
+        with uninterrupted():
+            from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
 
         job = self._job(stage, self.store.path(stage))
         begun = time.monotonic()
@@ -109,8 +110,9 @@ class _Run:
     def _train(self, view: View) -> None:
         view.says("starting Ray")
         prepare(self.execution.address, self.verbose)
-        from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
-        from vjepa_exp.runtime.sweep import run_level
+        with uninterrupted():
+            from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
+            from vjepa_exp.runtime.sweep import run_level
 
         cpus = max(slots.cpus for slots in self.slots.values()) + 1
         gpus = max(slots.gpus for slots in self.slots.values())
