@@ -5,18 +5,15 @@ Everything heavy is imported by the command that needs it: `--help`, `validate`,
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.errors import UserError, of_machine
 
 FAILED, BAD_INPUT = 1, 2
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What a full disk or a missing permission raises: conditions of the machine, not defects of the program."""
 
 app = typer.Typer(
     name="vjepa-exp",
@@ -210,10 +207,10 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
     except UserError as error:
         _fail(str(error))
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except Exception as error:
+        if (reason := of_machine(error)) is None:
             raise
-        _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}")
+        _fail(str(reason))
 
 
 def _exit(done: bool) -> None:

@@ -28,15 +28,26 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
         verbose: show Ray's own messages.
 
     Raises:
-        UserError: there is no cluster at `address`, or it has too few CPUs or GPUs.
+        UserError: Ray does not start here, there is no cluster at `address`, or it has too few CPUs or GPUs.
     """
     if ray.is_initialized():  # whoever started it, ends it
         yield
         return
     if not verbose:
         _silence()
-    level = logging.INFO if verbose else logging.ERROR
+    level = logging.INFO if verbose else logging.CRITICAL
     if address is None:
+        _start(cpus, gpus, verbose, level)
+    else:
+        _join(address, cpus, gpus, verbose, level)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(cpus: int, gpus: int, verbose: bool, level: int) -> None:
+    try:
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -47,12 +58,12 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
             log_to_driver=verbose,
             logging_level=level,
         )
-    else:
-        _join(address, cpus, gpus, verbose, level)
-    try:
-        yield
-    finally:
+    except Exception as error:  # what Ray raises where one of its processes is not up in time has no class of its own
         ray.shutdown()
+        reason = next(filter(None, (line.strip() for line in str(error).splitlines())), type(error).__name__)
+        raise UserError(
+            f"Ray does not start on this machine, perhaps because it is busy: try again, or see more with -v ({reason})"
+        ) from error
 
 
 def _join(address: str, cpus: int, gpus: int, verbose: bool, level: int) -> None:
