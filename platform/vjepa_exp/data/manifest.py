@@ -40,6 +40,14 @@ _SCHEMA = pa.schema(
         ("readers", _FEW),  # which of them return exactly the frames that were asked for, fastest first: "a,b"
     ]
 )
+FILE_COLUMNS = pa.schema(
+    [
+        pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
+        for field in _SCHEMA
+        if field.name not in ("path", "label", "split")
+    ]
+)
+"""What describes a file itself, as `probe` finds it."""
 _FORMAT = f"vjepa-exp manifest {MANIFEST_FORMAT}".encode()
 _ROWS = 16_384  # read at a time
 
