@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,17 @@ class Countable:
         clips = np.zeros((len(positions), 1, 2, 4, 4, 3), np.uint8) + positions[:, None, None, None, None, None] % 251
         error = np.array(["bad" if p % 7 == 0 else "" for p in positions])
         return {"position": positions, "clips": clips.astype(np.uint8), "error": error}
+
+
+@dataclass(frozen=True)
+class Heavy(Countable):
+    """As large as the manifests of millions of videos."""
+
+    manifest: np.ndarray = field(default_factory=lambda: np.random.default_rng(0).integers(0, 2**60, 15_000_000))
+
+    def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows that tell what the source holds."""
+        return {**super().load(positions), "row": self.manifest[positions]}
 
 
 def options(decode_workers: int = 1, steps_per_block: int = 3) -> StreamOptions:
@@ -63,3 +74,9 @@ def test_a_decoder_that_dies_once_loses_no_row(tmp_path: Path) -> None:
     batches = list(stream(source, Rows(batch_size=4, num_batches=6), options(steps_per_block=1)))
     assert (tmp_path / "grave").exists()
     assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(24))
+
+
+def test_a_source_with_a_large_manifest_reaches_the_decoders() -> None:
+    source = Heavy()  # 120 MB: more than Ray takes as an argument of an actor's class
+    batches = list(stream(source, Rows(batch_size=4, num_batches=3), options(decode_workers=2, steps_per_block=1)))
+    assert np.concatenate([batch["row"] for batch in batches]).tolist() == source.manifest[:12].tolist()

@@ -15,7 +15,9 @@ OBJECT_STORE_BYTES = 2**30
 
 
 @contextmanager
-def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False) -> Iterator[None]:
+def ray_session(
+    address: str | None, cpus: int, gpus: int, verbose: bool = False, *, dashboard: bool = True
+) -> Iterator[None]:
     """Ray, running inside the `with` block.
 
     A local Ray declares the CPUs that the run asks for, not those of the machine: they only keep count, and a stage
@@ -26,6 +28,7 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
         cpus: logical CPUs that the largest level asks for.
         gpus: GPUs that it asks for.
         verbose: show Ray's own messages.
+        dashboard: start its processes too; without its State API, Train inside Tune leaks placement groups.
 
     Raises:
         UserError: Ray does not start here, there is no cluster at `address`, or it has too few CPUs or GPUs.
@@ -53,7 +56,7 @@ def _start(cpus: int, gpus: int, verbose: bool, level: int) -> None:
             num_cpus=cpus,
             num_gpus=gpus,
             object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=True,  # Train leaks placement groups inside Tune without its State API
+            include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
             log_to_driver=verbose,
             logging_level=level,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 
@@ -36,8 +37,9 @@ class Source(Protocol):
 class _Decode:
     """Turns a block of batch numbers into decoded rows; lives in a decoding actor."""
 
-    def __init__(self, source: Source, rows: Rows) -> None:
-        self._source, self._rows = source, rows
+    def __init__(self, source: ray.ObjectRef[Source], rows: Rows) -> None:
+        self._source: Source = ray.get(source)
+        self._rows = rows
 
     def __call__(self, block: dict[str, np.ndarray]) -> Batch:
         first, stop, part, parts = (int(block[name][0]) for name in ("first", "stop", "part", "parts"))
@@ -86,7 +88,7 @@ def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[di
     )
     decoded = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         _Decode,
-        fn_constructor_args=(source, rows),
+        fn_constructor_args=(ray.put(source), rows),  # one copy of a large manifest for all decoders of a machine
         batch_size=None,
         compute=ActorPoolStrategy(size=options.decode_workers),
         num_cpus=1,
