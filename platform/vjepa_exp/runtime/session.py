@@ -40,7 +40,7 @@ def ray_session(
         _silence()
     level = logging.INFO if verbose else logging.CRITICAL
     if address is None:
-        _start(cpus, gpus, verbose, level)
+        _start(cpus, gpus, verbose, level, dashboard)
     else:
         _join(address, cpus, gpus, verbose, level)
     try:
@@ -49,7 +49,7 @@ def ray_session(
         ray.shutdown()
 
 
-def _start(cpus: int, gpus: int, verbose: bool, level: int) -> None:
+def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> None:
     try:
         ray.init(
             address="local",
