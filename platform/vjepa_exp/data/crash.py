@@ -67,7 +67,7 @@ _notes: Notes | None = None
 
 def keep_notes(folder: Path) -> None:
     """From now on this process notes what it decodes; files that killed another one are suspected."""
-    global _notes  # noqa: PLW0603 (one decoder to a process)
+    global _notes  # one decoder to a process
     _notes = Notes(folder)
 
 

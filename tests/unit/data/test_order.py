@@ -89,7 +89,8 @@ def test_a_tiny_weight_still_gets_its_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [[0.5, 0.5], [0.335, 0.1, 0.565], [0.97, 0.02, 0.01], [1 / 7] * 7, [0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07]]
+    "weights",
+    [[0.5, 0.5], [0.335, 0.1, 0.565], [0.97, 0.02, 0.01], [1 / 7] * 7, [0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07]],
 )
 def test_shares_hold_over_every_window(weights: list[float]) -> None:
     order = Order([700, 20, 9000, 50, 60, 70, 80][: len(weights)], weights, seed=2)
