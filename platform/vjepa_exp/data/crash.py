@@ -107,11 +107,12 @@ def alone(function: Callable[Concatenate[str, P], R], path: str, *args: P.args, 
             receiver.close()
         if error is not None:
             raise error
-        return value  # type: ignore[no-any-return]
+        return value
     raise DecodeError("crash", path, f"its decoder was killed {ALONE_ATTEMPTS} times")
 
 
 def _child(sender: Connection, function: Callable[..., Any], path: str, args: Any, kwargs: Any) -> None:
+    outcome: tuple[Any, Exception | None]
     try:
         outcome = function(path, *args, **kwargs), None
     except Exception as error:  # noqa: BLE001 (handed on)
