@@ -5,18 +5,15 @@ Everything heavy is imported by the command that needs it: `--help`, `validate`,
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.errors import UserError, of_machine
 
 FAILED, BAD_INPUT = 1, 2
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What a full disk or a missing permission raises: conditions of the machine, not defects of the program."""
 
 app = typer.Typer(
     name="vjepa-exp",
@@ -38,6 +35,10 @@ StoreDir = Annotated[Path, typer.Option("--store", help="Where results are kept.
 Datasets = Annotated[Path, typer.Option("--datasets", help="Registry of data sets.")]
 Tracking = Annotated[str | None, typer.Option("--tracking", help="MLflow server; SQLite in the store if left out.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own messages.")]
+
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to work on; this machine if left out.")]
+
+PublicSet = Literal["k400", "k600", "k700", "k710", "ssv2", "howto100m", "in1k", "places205", "inat21", "ava"]
 
 STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
 
@@ -150,22 +151,59 @@ def data_index(
     val: Annotated[Path | None, typer.Option(help="A second source: its files are the val split.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder that the paths of a CSV count from.")] = None,
     datasets: Datasets = REGISTRY,
+    address: Address = None,
+    verbose: Verbose = False,
 ) -> None:
-    """Make a manifest of your own videos or images and register it."""
+    """Make a manifest of your own videos or images and register it. A killed call continues where it was."""
     from vjepa_exp.commands import datasets as command
+    from vjepa_exp.runtime.files import EachFile
 
-    command.index(source, out, datasets, val, root)
+    command.index(source, out, datasets, val, root, EachFile(address, verbose=verbose))
+
+
+@data.command("import")
+def data_import(
+    format_name: Annotated[PublicSet, typer.Argument(metavar="FORMAT", help="One of the data sets below.")],
+    files: Annotated[Path, typer.Argument(help="Folder of its videos or images.")],
+    lists: Annotated[Path | None, typer.Option(help="Folder of its official lists; FILES if left out.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Name of the data set; FORMAT if left out.")] = None,
+    datasets: Datasets = REGISTRY,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make a manifest of a public data set by its official lists and register it. A killed call continues.
+
+    \b
+    FORMAT             official lists
+    k400, k600, k700   train.csv, val.csv (Kinetics)
+    k710               folders kinetics400, kinetics600, kinetics700 of such
+    ssv2               something-something-v2-{labels,train,validation}.json
+    howto100m          HowTo100M_v1.csv
+    in1k               none for train/SYNSET and val/SYNSET (ImageNet), else
+                       LOC_val_solution.csv or val.txt for the files of val
+    places205          train_places205.csv, val_places205.csv
+    inat21             train.json, val.json (iNaturalist 2021)
+    ava                ava_{train,val}_v2.2.csv, excluded timestamps, actions
+    """
+    from vjepa_exp.commands import datasets as command
+    from vjepa_exp.runtime.files import EachFile
+
+    each = EachFile(address, verbose=verbose)
+    command.import_lists(format_name, files, lists or files, out or format_name, datasets, each)
 
 
 @data.command("check")
 def data_check(
     name: Annotated[str, typer.Argument(help="A registered data set, or a manifest file.")],
     datasets: Datasets = REGISTRY,
+    address: Address = None,
+    verbose: Verbose = False,
 ) -> None:
-    """Say what a manifest holds and which files are missing or cannot be decoded."""
+    """Probe every file of a manifest again and say what changed; exit 1 if anything did."""
     from vjepa_exp.commands import datasets as command
+    from vjepa_exp.runtime.files import EachFile
 
-    _exit(command.check(name, datasets))
+    _exit(command.check(name, datasets, EachFile(address, verbose=verbose)))
 
 
 @weights.command("import")
@@ -210,10 +248,10 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
     except UserError as error:
         _fail(str(error))
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except Exception as error:
+        if (reason := of_machine(error)) is None:
             raise
-        _fail(f"{error.filename or 'a file'} cannot be written or read: {error.strerror}")
+        _fail(str(reason))
 
 
 def _exit(done: bool) -> None:

@@ -25,8 +25,8 @@ from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
+from vjepa_exp.track.database import tracking_uri
 from vjepa_exp.track.journal import JOURNAL, read_journal
-from vjepa_exp.track.tracker import tracking_uri
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 
@@ -86,7 +86,6 @@ def test_every_stage_is_done_and_recorded(unbroken: tuple[Store, StudyResult]) -
         record = result.records[stage.fingerprint]
         assert store.record(stage) == record
         assert record.seconds is not None
-        assert not (store.path(stage) / "ray").exists()
     probe = result.records[stage_of(result.plan, "probe").fingerprint]
     assert probe.coverage["n"] == probe.coverage["covered"] == 9
     assert 0 <= probe.metrics["top1"] <= 100
@@ -185,3 +184,16 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
     assert "\n" not in result.failed[lost.fingerprint]
     assert result.failed[lost.fingerprint].startswith("no training video of broken can be read")
     assert (store.path(lost) / "failure.log").stat().st_size > 100
+
+
+def test_a_full_disk_is_a_line_and_costs_nothing_that_was_done(
+    make_plan: MakePlan, small_disk: Callable[[str], Path]
+) -> None:
+    plan, registry = make_plan("baselines=[]", "recipe.evaluate={}", "recipe.pretrain.optim.iterations=60")
+    store = Store(small_disk("60k"))
+    result = run(plan, store, registry, quiet())
+    (reason,) = result.failed.values()
+    assert "No space left on device" in reason
+    assert "\n" not in reason
+    small_disk("50m")
+    assert run(plan, store, registry, quiet()).complete

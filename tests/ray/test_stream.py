@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import signal
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vjepa_exp.data.crash import noted
+from vjepa_exp.data.readers import DecodeError
 from vjepa_exp.runtime import stream as stream_module
 from vjepa_exp.runtime.rows import Rows, StreamOptions
 from vjepa_exp.runtime.stream import stream
@@ -31,6 +34,40 @@ class Countable:
         clips = np.zeros((len(positions), 1, 2, 4, 4, 3), np.uint8) + positions[:, None, None, None, None, None] % 251
         error = np.array(["bad" if p % 7 == 0 else "" for p in positions])
         return {"position": positions, "clips": clips.astype(np.uint8), "error": error}
+
+
+@dataclass(frozen=True)
+class Heavy(Countable):
+    """As large as the manifests of millions of videos."""
+
+    manifest: np.ndarray = field(default_factory=lambda: np.random.default_rng(0).integers(0, 2**60, 15_000_000))
+
+    def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows that tell what the source holds."""
+        return {**super().load(positions), "row": self.manifest[positions]}
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Position 3 is a file that no decoder survives."""
+
+    path: str
+
+    def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows, read one by one."""
+        error = []
+        for position in positions.tolist():
+            try:
+                noted(die if position == 3 else str, self.path if position == 3 else f"{position}.mp4")
+                error.append("")
+            except DecodeError as failure:
+                error.append(str(failure))
+        return {"position": positions, "error": np.array(error, dtype=np.str_)}
+
+
+def die(path: str) -> None:
+    """End this process as a bad pointer would."""
+    os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def options(decode_workers: int = 1, steps_per_block: int = 3) -> StreamOptions:
@@ -63,3 +100,28 @@ def test_a_decoder_that_dies_once_loses_no_row(tmp_path: Path) -> None:
     batches = list(stream(source, Rows(batch_size=4, num_batches=6), options(steps_per_block=1)))
     assert (tmp_path / "grave").exists()
     assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(24))
+
+
+def test_a_source_with_a_large_manifest_reaches_the_decoders() -> None:
+    source = Heavy()  # 120 MB: more than Ray takes as an argument of an actor's class
+    batches = list(stream(source, Rows(batch_size=4, num_batches=3), options(decode_workers=2, steps_per_block=1)))
+    assert np.concatenate([batch["row"] for batch in batches]).tolist() == source.manifest[:12].tolist()
+
+
+def test_seams_between_segments_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "SEGMENT_BLOCKS", 4)
+    monkeypatch.setattr(stream_module, "SEGMENT_LEAD", 2)
+    rows = Rows(batch_size=4, num_batches=13)
+    batches = list(stream(Countable(), rows, options(decode_workers=2, steps_per_block=1), first=2))
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(8, 52))
+
+
+def test_a_file_that_kills_its_decoder_is_replaced(tmp_path: Path) -> None:
+    """A reader that dies of one file, in a real decoder of Ray: the row gets a reason, the stream goes on."""
+    notes = tmp_path / "decoding"
+    deadly = Deadly(str(tmp_path / "deadly.mp4"))
+    batches = list(stream(deadly, Rows(batch_size=2, num_batches=4), StreamOptions(1, 1, 96, notes)))
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(8))
+    errors = np.concatenate([b["error"] for b in batches])
+    assert [bool(error) for error in errors] == [p == 3 for p in range(8)]
+    assert "crashed the decoder" in errors[3]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -197,22 +196,22 @@ def test_store_in_use_is_one_line(call, tmp_path: Path) -> None:
             holder.kill()
 
 
-@pytest.mark.skipif(
-    not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs a mount of its own (Linux, root)"
-)
-def test_full_disk_is_one_line(call, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    runs.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", runs], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("mount is not allowed here")
-    try:
-        with suppress(OSError), (runs / "filler").open("wb", buffering=0) as filler:
-            while filler.write(bytes(512)):
-                pass
-        refused(call("run", TABLE4, "--profile", "smoke"), "No space left on device")
-    finally:
-        subprocess.run(["umount", runs], check=True)
+def test_full_disk_is_one_line(call, small_disk: Callable[[str], Path]) -> None:
+    runs = small_disk("8k")
+    with suppress(OSError), (runs / "filler").open("wb", buffering=0) as filler:
+        while filler.write(bytes(512)):
+            pass
+    refused(call("run", TABLE4, "--profile", "smoke", "--store", str(runs)), "No space left on device")
+    (runs / "filler").unlink()
+
+
+def test_store_that_is_read_only_is_one_line(call, small_disk: Callable[[str], Path]) -> None:
+    runs = small_disk("1m")
+    subprocess.run(["mount", "-o", "remount,ro", runs], check=True)
+    refused(call("run", TABLE4, "--profile", "smoke", "--store", str(runs)), "Read-only file system")
+    refused(call("data", "demo", "tiny", "--store", str(runs)), "Read-only file system")
+    assert call("plan", TABLE4, "--profile", "smoke", "--store", str(runs)).code == 0
+    assert call("list", "--store", str(runs)).code == 0
 
 
 def test_ui_takes_the_next_free_port() -> None:
@@ -243,7 +242,49 @@ def test_data_index_registers_and_check_notices_a_lost_file(call, tmp_path: Path
     (tmp_path / "bilder" / "val" / "hund" / "ein bild.png").unlink()
     lost = call("data", "check", "bilder")
     assert lost.code == 1
-    assert "changed or gone: val/hund/ein bild.png" in lost.out
+    assert "changed: val/hund/ein bild.png: cannot be read any more: No such file" in lost.out
+
+
+def test_data_import_counts_what_is_missing_and_keeps_it_for_the_scores(call, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, count in (("train", 4), ("val", 3)):
+        lines = [f"a/abbey/{split}{i}.jpg 0\n" for i in range(count)]
+        (tmp_path / f"{split}_places205.csv").write_text("".join(lines))
+        (tmp_path / "images/a/abbey").mkdir(parents=True, exist_ok=True)
+        for i in range(count - 1):
+            Image.new("RGB", (32, 32), "red").save(tmp_path / f"images/a/abbey/{split}{i}.jpg")
+    outcome = call("data", "import", "places205", "images", "--lists", ".")
+    assert outcome.code == 0, outcome
+    assert "1 training files of the lists, left out" in outcome.out
+    assert "1 val files of the lists; scores count them as not covered" in outcome.out
+    assert "registered as 'places205'" in outcome.out
+    rows = [line.split()[:3] for line in outcome.out.splitlines() if line.startswith(("train", "val"))]
+    assert rows == [["train", "3", "3"], ["val", "3", "2"]]
+    assert call("data", "check", "places205").code == 0
+
+
+def test_data_import_of_boxes_writes_their_table(call, shared_dir: Path, tmp_path: Path) -> None:
+    from vjepa_exp.data.boxes import read_boxes
+
+    source = shared_dir / "videos" / "decode" / "imageio_realshort.mp4"
+    (tmp_path / "videos").mkdir()
+    shutil.copy(source, tmp_path / "videos" / "-5KQ66BBWC4.mp4")
+    for split in ("train", "val"):
+        (tmp_path / f"ava_{split}_v2.2.csv").write_text("-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n")
+    (tmp_path / "ava_action_list_v2.2.pbtxt").write_text('label {\n  name: "watch (a person)"\n  label_id: 80\n}\n')
+    outcome = call("data", "import", "ava", "videos", "--lists", ".")
+    assert outcome.code == 0, outcome
+    assert "2 boxes with an action in 1 key frames, 0 excluded" in outcome.out
+    assert read_boxes(tmp_path / "manifests" / "ava.boxes.parquet").actions == {80: "watch (a person)"}
+
+
+def test_data_import_refuses(call, tmp_path: Path) -> None:
+    refused(call("data", "import", "k400", "nowhere"), "nowhere is no folder")
+    (tmp_path / "empty").mkdir()
+    refused(call("data", "import", "ssv2", "empty"), "something-something-v2-labels.json", "--lists")
+    assert call("data", "import", "k401", "empty").code == 2
+    assert not (tmp_path / "datasets.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,10 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from vjepa_exp.runtime.view import duration
+
 PIPED_WIDTH = 160
+PIPED_S = 10.0
 
 
 def console(stderr: bool = False) -> Console:
@@ -38,8 +42,39 @@ def grid(header: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[i
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the standard error; call the function with (done, total)."""
+    """How far a long work is and when it will be done, on the standard error; call the function with (done, total).
+
+    A bar on a terminal, a line every `PIPED_S` seconds in a pipe. What the first call says to be done was done before
+    and tells nothing about the speed.
+    """
     out = console(stderr=True)
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    if not out.is_terminal:
+        yield _Lines(what, out)
+        return
+    with Progress(console=out, transient=True) as bar:
+        task, begun = bar.add_task(what, total=None), False
+
+        def show(done: int, total: int) -> None:
+            nonlocal begun
+            (bar.update if begun else bar.reset)(task, completed=done, total=total)
+            begun = True
+
+        yield show
+
+
+class _Lines:
+    """Progress in a pipe."""
+
+    def __init__(self, what: str, out: Console) -> None:
+        self._what, self._out = what, out
+        self._first: tuple[int, float] | None = None
+        self._said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        before, begun = self._first = self._first or (done, now)
+        if now - self._said < PIPED_S or done == before:
+            return
+        left = (total - done) * (now - begun) / (done - before)
+        self._out.print(f"{self._what}: {done} of {total}, {duration(left)} left", soft_wrap=True)
+        self._said = now

@@ -1,51 +1,95 @@
-"""`data index` and `data check`: manifests of the user's own videos and images."""
+"""`data index`, `data import` and `data check`: manifests of videos and images."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from vjepa_exp.commands.console import console, grid, progress
-from vjepa_exp.data.index import index as make_manifest
-from vjepa_exp.data.manifest import SPLITS, Manifest, read_manifest, write_manifest
-from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.data.boxes import write_boxes
+from vjepa_exp.data.importers.ava import ava_boxes
+from vjepa_exp.data.importers.formats import FORMATS
+from vjepa_exp.data.index import index_listing, split_missing
+from vjepa_exp.data.listing import Listing, list_files
+from vjepa_exp.data.manifest import SPLITS, Manifest, Split, read_manifest, write_manifest
+from vjepa_exp.data.recheck import recheck
+from vjepa_exp.runtime.files import EachFile
 from vjepa_exp.spec.base import Name
 from vjepa_exp.spec.datasets import DEMO_SETS, DatasetEntry, Registry
 from vjepa_exp.spec.errors import UserError
 
 MANIFESTS = "manifests"
 LISTED = 20
-"""Unreadable files that are printed; the manifest holds them all."""
+"""Files that are printed of those with something to say about."""
 
 
-def index(source: Path, name: str, registry_file: Path, val: Path | None, root: Path | None) -> None:
-    """Look into every file, write `manifests/NAME.parquet` beside the registry, and register it.
+def index(source: Path, name: str, registry_file: Path, val: Path | None, root: Path | None, each: EachFile) -> None:
+    """Look into every file of the user's own data set and register its manifest.
 
     Raises:
         UserError: the source lists no file, no file can be read, or the name belongs to a demo set.
     """
-    registry = Registry(registry_file)
-    _check_name(name)
+    check_name(name)
+    _register(list_files(source, val=val, root=root), name, registry_file, each)
+
+
+def import_lists(format_name: str, files: Path, lists: Path, name: str, registry_file: Path, each: EachFile) -> None:
+    """Look into every file that the lists of a public data set name and register its manifest.
+
+    Raises:
+        UserError: a list cannot be found or understood, or no file can be read.
+    """
+    check_name(name)
+    _register(FORMATS[format_name](files, lists), name, registry_file, each, public=True)
+    if format_name == "ava":
+        boxes, path = ava_boxes(files, lists), manifest_path(name, registry_file).with_suffix(".boxes.parquet")
+        write_boxes(boxes, path)
+        seconds = boxes.table.select(["path", "second"]).group_by(["path", "second"]).aggregate([]).num_rows
+        text = f"{len(boxes.table)} boxes with an action in {seconds} key frames, {boxes.excluded} excluded"
+        console().print(f"written: {path} ({text})", soft_wrap=True)
+
+
+def _register(listing: Listing, name: str, registry_file: Path, each: EachFile, *, public: bool = False) -> None:
+    """Look into every file of a listing, write `manifests/NAME.parquet` beside the registry, and register it."""
+    registry, out = Registry(registry_file), console()
+    path = manifest_path(name, registry_file)
     with progress("looking into files") as show:
-        manifest = make_manifest(source, val=val, root=root, processes=this_machine().cores, progress=show)
+        manifest = index_listing(listing, each=each, kept=path.with_suffix(".partial.jsonl"), progress=show)
     if not len(manifest.decodable()):
         first, reason = manifest.unreadable()[0]
-        raise UserError(f"{source}: none of its {len(manifest)} files can be read; the first, {first}: {reason}")
-    path = registry_file.parent / MANIFESTS / f"{name}.parquet"
-    images = bool(manifest.decodable().images().all())
-    entry = DatasetEntry(manifest=f"{MANIFESTS}/{name}.parquet", kind="image" if images else "video")
+        raise UserError(f"{listing.root}: none of its {len(manifest)} files can be read; the first, {first}: {reason}")
+    if public:
+        manifest, missing = split_missing(manifest)
+        _print_missing(missing)
     write_manifest(manifest, path)
-    registry.register(name, entry)
-    _describe(manifest)
-    out = console()
+    images = bool(manifest.decodable().images().all())
+    registry.register(name, DatasetEntry(manifest=f"{MANIFESTS}/{path.name}", kind="image" if images else "video"))
+    describe(manifest)
     out.print(f"written: {path}, registered as '{name}' in {registry_file}", soft_wrap=True)
     out.print(f"use it: vjepa-exp run SPEC --set 'recipe.pretrain.data.mixture=[{{dataset: {name}}}]'", soft_wrap=True)
 
 
-def _check_name(name: str) -> None:
-    """Before files are looked into, which may take hours."""
+def _print_missing(missing: Mapping[Split, int]) -> None:
+    if missing["train"]:
+        console().print(f"not on this disk: {missing['train']} training files of the lists, left out")
+    if missing["val"]:
+        console().print(f"not on this disk: {missing['val']} val files of the lists; scores count them as not covered")
+
+
+def manifest_path(name: str, registry_file: Path) -> Path:
+    """Where the manifest of a data set is written."""
+    return registry_file.parent / MANIFESTS / f"{name}.parquet"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name before files are looked into, which may take hours.
+
+    Raises:
+        UserError: it cannot be the name of a data set, or belongs to a demo set.
+    """
     if name in DEMO_SETS:
         raise UserError(f"'{name}' is the name of a demo set; choose another")
     try:
@@ -54,41 +98,43 @@ def _check_name(name: str) -> None:
         raise UserError(f"--out {name}: a name may hold only letters, digits, '_', '.' and '-'") from None
 
 
-def check(name: str, registry_file: Path) -> bool:
-    """Print what a manifest holds; whether all its files are still there, unchanged, with both splits.
+def open_manifest(name: str, registry_file: Path) -> Manifest:
+    """The manifest of a registered data set, or a manifest file.
 
     Raises:
         UserError: there is no such data set, or its manifest cannot be read.
     """
     registry = Registry(registry_file)
     if name in registry.entries:
-        manifest = read_manifest(registry.manifest(name))
-    elif registry.has(name):
+        return read_manifest(registry.manifest(name))
+    if registry.has(name):
         raise UserError(f"'{name}' is a demo set: it is made when it is first needed, or by vjepa-exp data demo")
-    elif Path(name).is_file():
-        manifest = read_manifest(Path(name))
-    else:
-        raise UserError(registry.missing(name))
-    _describe(manifest)
-    changed = [
-        path
-        for path, size in zip(manifest.column("path"), manifest.column("bytes"), strict=True)
-        if not _unchanged(manifest.root / path, size)
-    ]
-    for path in changed[:LISTED]:
-        console().print(f"changed or gone: {path}", soft_wrap=True)
-    console().print(f"{len(manifest) - len(changed)} of {len(manifest)} files are as they were indexed")
-    return not changed
+    if Path(name).is_file():
+        return read_manifest(Path(name))
+    raise UserError(registry.missing(name))
 
 
-def _unchanged(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return size == 0
+def check(name: str, registry_file: Path, each: EachFile) -> bool:
+    """Print what a manifest holds and which of its files are not what it says; whether there are none.
+
+    Raises:
+        UserError: there is no such data set, or its manifest cannot be read.
+    """
+    manifest, out = open_manifest(name, registry_file), console()
+    describe(manifest)
+    with progress("looking into files again") as show:
+        changes = recheck(manifest, each=each, progress=show)
+    for change in changes[:LISTED]:
+        out.print(f"changed: {change.path}: {change.what}", soft_wrap=True)
+    if len(changes) > LISTED:
+        out.print(f"... and {len(changes) - LISTED} more")
+    total = len(set(manifest.column("path")))
+    out.print(f"{total - len(changes)} of {total} files are as they were indexed")
+    return not changes
 
 
-def _describe(manifest: Manifest) -> None:
+def describe(manifest: Manifest) -> None:
+    """Print what a manifest holds."""
     out, rows = console(), []
     for split in SPLITS:
         part = manifest.subset(split)

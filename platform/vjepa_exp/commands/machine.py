@@ -18,7 +18,7 @@ from vjepa_exp.commands.console import console, grid
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.track.tracker import artifact_folder, tracking_uri
+from vjepa_exp.track.database import artifact_folder, database_file, runs_page, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 PORTS_TRIED = 20
@@ -31,16 +31,19 @@ def ui(store: Path, port: int) -> None:
     Raises:
         UserError: nothing was tracked in the store, or no port is free.
     """
-    database = store / "mlflow.db"
+    database = database_file(Store(store))
     if not database.is_file():
         raise UserError(f"the store {store} has no MLflow runs yet ({database} is missing): vjepa-exp run makes them")
     port = _free_port(port)
-    console().print(f"MLflow on http://{LOOPBACK}:{port} (Ctrl-C stops it)", soft_wrap=True)
-    sys.stdout.flush()
     here = Store(store)
+    page = f"http://{LOOPBACK}:{port}/{runs_page(here)}"
+    console().print(f"MLflow will be in a moment on {page} (Ctrl-C stops it)", soft_wrap=True)
+    sys.stdout.flush()
     arguments = ["--backend-store-uri", tracking_uri(here, None), "--artifacts-destination", str(artifact_folder(here))]
-    address = ["--host", LOOPBACK, "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments, *address])
+    address = ["--host", LOOPBACK, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "mlflow", "server", *arguments, *address]
+    os.execve(sys.executable, command, {**quiet, **os.environ})
 
 
 def _free_port(first: int) -> int:

@@ -39,7 +39,8 @@ def _experiment_row(file: Path) -> tuple[str, str, str]:
         experiment = read_experiment(file)
     except SpecError:
         return name, "(not valid: vjepa-exp validate says why)", ""
-    return name, str(experiment.document.get(("title",)) or ""), ", ".join(experiment.profile_names)
+    profiles = experiment.profile_names if experiment.profiles else []
+    return name, str(experiment.document.get(("title",)) or ""), ", ".join(profiles)
 
 
 def _record_row(record: Record) -> tuple[str, str, str]:

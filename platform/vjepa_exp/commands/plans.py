@@ -32,8 +32,9 @@ def time_estimate(plan: Plan, costs: Costs, result: StudyResult) -> str:
     where = f"{count} x {device.name}, assuming {device.assumption}"
     if span is None:
         return f"time not estimated, as the size of a data set is not known ({where})"
-    low, high = (roughly(3600 * value) for value in span)
-    return f"about {low} to {high} of computing on {where}; starting a stage takes up to half a minute more"
+    low, high = (3600 * value for value in span)
+    time = f"about {roughly(low)} to {roughly(high)}" if low >= 1 else f"up to {roughly(max(1, high))}"
+    return f"{time} of computing on {where}; starting a stage takes up to half a minute more"
 
 
 def device_line(plan: Plan) -> str:

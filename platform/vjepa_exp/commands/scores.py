@@ -6,13 +6,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vjepa_exp.commands.console import prose
 from vjepa_exp.report.table import Gap, Row, Table
 from vjepa_exp.report.words import common_coverage, coverage, gap, gap_note, percent, scale_note, score, score_note
 
 
 def print_scores(table: Table, out: Console) -> None:
     """Print the table with its notes; the paper's numbers are set apart by name and style."""
-    grid = RichTable(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    grid = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column("")
     for column in table.columns:
         if table.published:
@@ -24,9 +25,11 @@ def print_scores(table: Table, out: Console) -> None:
         grid.add_row(*_extra(table, "chance", [percent(column.chance) for column in table.columns]))
     if any(common_coverage(table, column) for column in table.columns):
         grid.add_row(*_extra(table, "covered", [common_coverage(table, column) for column in table.columns]))
+    out.print(Text(table.title, "bold"))
     out.print(grid)
     notes = [score_note(table), scale_note(table), gap_note(table)]
-    out.print(Text("\n".join(note for note in notes if note), "dim"))
+    for note in filter(None, notes):
+        prose(out, note)
 
 
 def _cells(table: Table, row: Row) -> list[Text]:

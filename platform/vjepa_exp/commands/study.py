@@ -21,7 +21,7 @@ from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.report.table import build_table
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
 
 DEFAULT_STORE = Path("runs")
@@ -195,15 +195,20 @@ def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
     """Write the report and print its table; the files of the report."""
     from vjepa_exp.report.write import write_report  # matplotlib and torch take seconds to import
 
-    files = write_report(result, study.store, study.folder, shlex.join(study.request.command()))
+    try:
+        files = write_report(result, study.store, study.folder, shlex.join(study.request.command()))
+    except OSError as error:
+        raise of_machine(error, f"the report in {study.folder}") or error from None
     out.print()
-    print_scores(build_table(result), out)
+    if study.resolved.experiment.recipe.evaluate:
+        print_scores(build_table(result), out)
     out.print()
     for stage in result.plan.stages:
         if stage.fingerprint in result.failed:
             out.print(f"failed: {stage.id}: {result.failed[stage.fingerprint]}", soft_wrap=True)
     out.print(f"report: {files[1]} (also {files[0].name}, {len(files) - 2} pictures)", soft_wrap=True)
-    out.print(f"runs: vjepa-exp ui{_store_option(study.store.root)}", soft_wrap=True)
+    server = study.resolved.experiment.execution.tracking_uri
+    out.print(f"runs: {server or f'vjepa-exp ui{_store_option(study.store.root)}'}", soft_wrap=True)
     return files
 
 

@@ -24,6 +24,7 @@ MOTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", 
 _WAY = (0.6, 0.8)  # of a sprite over the clip
 _PLACE = 0.12  # a sprite is at most so far from the middle when half of the clip is over
 _SIZE = (0.22, 0.28)
+_TILT = 0.3  # radians
 _SPRITE_BRIGHTNESS = 0.7
 _BACKGROUND_BRIGHTNESS = 0.4
 _SPRITE_CONTRAST = 0.1
@@ -66,7 +67,7 @@ def _sprite(rng: np.random.Generator, motion: int, time_T11: Floats, side: int) 
     pixel_S = (np.arange(side) + 0.5) / side - 0.5
     a_TSS = pixel_S[None, None] - x - np.cos(direction) * way
     b_TSS = pixel_S[None, :, None] - y - np.sin(direction) * way
-    u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(0, 2 * np.pi))
+    u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(-_TILT, _TILT))
     size, stretch = rng.uniform(*_SIZE), np.exp(rng.uniform(-0.12, 0.12))
     return _Sprite(u_TSS / size * stretch, v_TSS / size / stretch, size * side)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vjepa_exp.spec.datasets import MANIFEST_FORMAT
@@ -24,23 +23,33 @@ UNLABELLED = -1
 IMAGE = "image"
 """What stands in the column `readers` for an image."""
 
+_FEW, _SOME = (pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.int32()))  # held once for many rows
 _SCHEMA = pa.schema(
     [
         ("path", pa.string()),  # relative to the manifest's root, '/' between folders
         ("label", pa.int32()),
-        ("split", pa.string()),
+        ("split", _FEW),
         ("frames", pa.int32()),
         ("fps", pa.float32()),
         ("width", pa.int32()),  # as displayed, after rotation
         ("height", pa.int32()),
-        ("codec", pa.string()),
+        ("codec", _FEW),
         ("bytes", pa.int64()),
         ("decodable", pa.bool_()),
-        ("reason", pa.string()),  # why not decodable, else empty
-        ("readers", pa.string()),  # which of them return exactly the frames that were asked for, fastest first: "a,b"
+        ("reason", _SOME),  # why not decodable, else empty
+        ("readers", _FEW),  # which of them return exactly the frames that were asked for, fastest first: "a,b"
     ]
 )
+FILE_COLUMNS = pa.schema(
+    [
+        pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
+        for field in _SCHEMA
+        if field.name not in ("path", "label", "split")
+    ]
+)
+"""What describes a file itself, as `probe` finds it."""
 _FORMAT = f"vjepa-exp manifest {MANIFEST_FORMAT}".encode()
+_ROWS = 16_384  # read at a time
 
 
 class Entry(NamedTuple):
@@ -75,6 +84,12 @@ class Manifest:
     classes: tuple[str, ...]
 
     @staticmethod
+    def from_columns(columns: Mapping[str, Any], root: Path, classes: tuple[str, ...]) -> Manifest:
+        """A manifest of all its columns, each an array with a value for every file."""
+        table = pa.table({name: columns[name] for name in _SCHEMA.names})
+        return Manifest(table.cast(_SCHEMA), root, classes)
+
+    @staticmethod
     def from_rows(rows: Sequence[Mapping[str, Any]], root: Path, classes: tuple[str, ...]) -> Manifest:
         """A manifest of rows that each give every column."""
         return Manifest(pa.Table.from_pylist(rows, schema=_SCHEMA), root, classes)
@@ -91,13 +106,17 @@ class Manifest:
         path, *rest = (self.table[name][row].as_py() for name in Entry._fields)
         return Entry(str(self.root / path), *rest)
 
+    def readable(self, split: Split) -> npt.NDArray[np.int32]:
+        """Ascending numbers of the rows of a split whose files could be read when they were indexed."""
+        return np.flatnonzero(self._holding("split", split) & self.column("decodable")).astype(np.int32)
+
     def subset(self, split: Split) -> Manifest:
         """The rows of one split, in the same order."""
-        return self._where(pc.equal(self.table["split"], split))
+        return self._where(self._holding("split", split))
 
     def decodable(self) -> Manifest:
         """The rows of files that could be read when they were indexed."""
-        return self._where(self.table["decodable"])
+        return self._where(self.column("decodable"))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Manifest:
         """The given rows in the given order."""
@@ -105,16 +124,27 @@ class Manifest:
 
     def images(self) -> npt.NDArray[np.bool_]:
         """Which rows are images, [rows]."""
-        return pc.equal(self.table["readers"], IMAGE).to_numpy()
+        return self._holding("readers", IMAGE)
 
     def unreadable(self) -> list[tuple[str, str]]:
         """Path and reason of every file that could not be read when it was indexed."""
-        bad = self.table.filter(pc.invert(self.table["decodable"]))
+        bad = self._where(~self.column("decodable")).table
         paths = [str(self.root / path) for path in bad["path"].to_pylist()]
         return list(zip(paths, bad["reason"].to_pylist(), strict=True))
 
-    def _where(self, mask: Any) -> Manifest:
-        return Manifest(self.table.filter(mask).combine_chunks(), self.root, self.classes)
+    def _holding(self, name: str, text: str) -> npt.NDArray[np.bool_]:
+        chunks = [holds(chunk, text) for chunk in self.table[name].chunks]
+        return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.bool_)
+
+    def _where(self, mask: npt.NDArray[np.bool_]) -> Manifest:
+        return self if mask.all() else Manifest(self.table.filter(pa.array(mask)), self.root, self.classes)
+
+
+def holds(column: pa.DictionaryArray, text: str) -> npt.NDArray[np.bool_]:
+    """Which rows of a column hold a text, [rows]; no text is copied for it."""
+    texts: list[str] = column.dictionary.to_pylist()
+    code = texts.index(text) if text in texts else -1
+    return np.equal(column.indices.to_numpy(), code)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -123,18 +153,45 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         UserError: the file is missing, cannot be read, or is no manifest.
     """
+    return _read(path, None, _SCHEMA.names)
+
+
+def read_entries(path: Path, split: Split) -> Manifest:
+    """Read what loading the clips of one split needs: half the memory of all rows and columns.
+
+    Raises:
+        UserError: as `read_manifest`.
+    """
+    return _read(path, split, [name for name in _SCHEMA.names if name in Entry._fields or name == "split"])
+
+
+def _read(path: Path, split: Split | None, columns: list[str]) -> Manifest:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            _require_format(schema, path)
+            batches = list(_batches(file, split, columns))
     except FileNotFoundError:
         raise UserError(f"manifest {path} does not exist; make it with: vjepa-exp data index") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"manifest {path} cannot be read: {str(error).splitlines()[0]}") from None
-    metadata = table.schema.metadata or {}
-    if metadata.get(b"format") != _FORMAT or table.schema.remove_metadata() != _SCHEMA:
+    table = pa.Table.from_batches(batches, pa.schema([_SCHEMA.field(name) for name in columns]))
+    root = (path.parent / schema.metadata[b"root"].decode()).resolve()
+    return Manifest(table, root, tuple(json.loads(schema.metadata[b"classes"])))
+
+
+def _batches(file: pq.ParquetFile, split: Split | None, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows a few at a time: what is not wanted of them, and what reading them takes, never adds up."""
+    for batch in file.iter_batches(_ROWS, columns=columns, use_threads=False):
+        yield batch if split is None else batch.filter(pa.array(holds(batch["split"], split)))
+        pa.default_memory_pool().release_unused()
+
+
+def _require_format(schema: pa.Schema, path: Path) -> None:
+    metadata = schema.metadata or {}
+    if metadata.get(b"format") != _FORMAT or schema.remove_metadata() != _SCHEMA:
         what = "of another version of vjepa-exp" if b"format" in metadata else "no manifest"
         raise UserError(f"{path} is {what}; make it anew with: vjepa-exp data index FOLDER_OR_CSV --out {path.stem}")
-    root = (path.parent / metadata[b"root"].decode()).resolve()
-    return Manifest(table.replace_schema_metadata().combine_chunks(), root, tuple(json.loads(metadata[b"classes"])))
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:

@@ -73,7 +73,8 @@ def _video(path: Path, size: int) -> FileInfo:
 
 def _first_and_last_key(track: Track) -> Frames:
     """Frames that cost little to decode and show whether a reader counts and converts as it should."""
-    return np.unique([0, int(np.searchsorted(track.frame_times, track.times[track.starts[-1]]))])
+    last = np.searchsorted(track.frame_times, track.times[track.starts[-1]])  # past the end where it is cut away
+    return np.unique([0, np.clip(last, 0, max(0, len(track.frame_times) - 1))]).astype(np.int64)
 
 
 def _plain(track: Track) -> bool:

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vjepa_exp.data.augment import augment_clip
 from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.crash import noted
 from vjepa_exp.data.deadline import within
-from vjepa_exp.data.manifest import UNLABELLED, Entry, Manifest, Split
+from vjepa_exp.data.manifest import IMAGE, UNLABELLED, Entry, Manifest, Split, holds
 from vjepa_exp.data.order import Order
 from vjepa_exp.data.readers import DecodeError, decode, pick, require
 from vjepa_exp.data.transform import Box, FramesTHWC, spatial_views
@@ -36,6 +38,9 @@ left, height, width) of each clip that noise is to replace, zero for none; `labe
 [n], an empty `error` meaning none; `skipped` str [n], JSON [[path, reason], ...] of unreadable videos that were
 replaced. V counts segments, and within a segment its spatial views. T is 1 where every file has one frame: repeating it
 is the trainer's work."""
+
+Rows = npt.NDArray[np.signedinteger[Any]]
+"""Numbers of rows of a manifest, [n]."""
 
 _FORMAT = "source 3"  # part of every fingerprint: change it when the same settings give other clips
 _ATTEMPTS = 8
@@ -128,19 +133,20 @@ class PretrainSource:
                 reader is not there.
         """
         require(reader)
-        train = [manifest.subset("train") for manifest, _ in manifests]
-        self._manifests = [manifest.decodable() for manifest in train]
-        for entry, manifest in zip(data.mixture, self._manifests, strict=True):
-            if not len(manifest):
+        self._manifests = [manifest.subset("train") for manifest, _ in manifests]
+        self._rows = [manifest.readable("train") for manifest in self._manifests]
+        for entry, manifest, rows in zip(data.mixture, self._manifests, self._rows, strict=True):
+            if not len(rows):
                 raise UserError(f"data set '{entry.dataset}' has no readable file in its train split")
-            _require_rate(manifest, data.clip, f"data set '{entry.dataset}'")
-        self.unreadable = [bad for manifest in train for bad in manifest.unreadable()]
-        still = all(map(_still, self._manifests))
+            _require_rate(manifest, rows, data.clip, f"data set '{entry.dataset}'")
+        self.unreadable = [bad for manifest in self._manifests for bad in manifest.unreadable()]
+        self.num_videos = sum(map(len, self._manifests))
+        still = all(_still(*part) for part in zip(self._manifests, self._rows, strict=True))
         self._view = _View(data.clip, 1, 1, data.augment, overlap=False, still=still, reader=reader)
         weights = [weight for _, weight in manifests if weight is not None]
-        self._order = Order([len(manifest) for manifest in self._manifests], weights or None, seed)
+        self._order = Order([len(rows) for rows in self._rows], weights or None, seed)
         self._seed = seed
-        content = [_content(manifest, data.clip) for manifest in self._manifests]
+        content = [_content(*part, data.clip) for part in zip(self._manifests, self._rows, strict=True)]
         self.fingerprint = _fingerprint("pretrain", seed, data.to_json(), weights, *content)
 
     @property
@@ -148,16 +154,25 @@ class PretrainSource:
         """Size of the clips of one row."""
         return math.prod(self._view.shape)
 
+    def entries(self, positions: npt.NDArray[np.int64]) -> list[Entry]:
+        """The videos at the given positions of the stream, as far as none of them has to be replaced."""
+        place = self._order.at(positions)
+        return [self._entry(*where) for where in zip(place.dataset.tolist(), place.row.tolist(), strict=True)]
+
+    def _entry(self, dataset: int, row: int) -> Entry:
+        return self._manifests[dataset].entry(int(self._rows[dataset][row]))
+
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the clips at the given positions of the stream."""
-        rows = _Rows(positions, self._view)
+        rows = _Filled(positions, self._view)
         place = self._order.at(positions)
         skipped = []
         for i, position in enumerate(positions.tolist()):
             bad: list[tuple[str, str]] = []
             for attempt in range(_ATTEMPTS):
-                manifest = self._manifests[int(place.dataset[i])]
-                entry = manifest.entry(self._row(int(place.row[i]), len(manifest), position, attempt))
+                dataset = int(place.dataset[i])
+                row = self._row(int(place.row[i]), len(self._rows[dataset]), position, attempt)
+                entry = self._entry(dataset, row)
                 error = rows.fill(i, entry, keyed_rng(self._seed, "clip", position))
                 if not error:
                     break
@@ -211,12 +226,14 @@ class EvalSource:
             raise UserError(f"the data set in {manifest.root} has files without a label in its {split} split")
         if views > 1 and isinstance(augment, CropFlip):
             raise ValueError(f"{views} spatial views of random crops")
-        _require_rate(self._manifest, clip, f"the data set in {manifest.root}")
-        self._view = _View(clip, clips, views, augment, overlap=True, still=_still(self._manifest), reader=reader)
+        _require_rate(self._manifest, self._manifest.readable(split), clip, f"the data set in {manifest.root}")
+        rows = np.arange(len(self._manifest))
+        self._view = _View(clip, clips, views, augment, overlap=True, still=_still(self._manifest, rows), reader=reader)
         self._order = Order([len(self._manifest)], None, seed) if shuffle else None
         self._seed = seed
         settings = [clip.to_json(), clips, views, augment.to_json(), shuffle]
-        self.fingerprint = _fingerprint("eval", seed, *settings, _content(self._manifest, clip))
+        content = _content(self._manifest, rows, clip)
+        self.fingerprint = _fingerprint("eval", seed, *settings, content)
 
     def __len__(self) -> int:
         return len(self._manifest)
@@ -228,14 +245,14 @@ class EvalSource:
 
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the videos at the given positions; position p lies in epoch p // len."""
-        rows = _Rows(positions, self._view)
+        rows = _Filled(positions, self._view)
         index = positions % len(self) if self._order is None else self._order.at(positions).row
         for i, position in enumerate(positions.tolist()):
             rows.fill(i, self._manifest.entry(int(index[i])), keyed_rng(self._seed, "clip", position))
         return rows.batch()
 
 
-class _Rows:
+class _Filled:
     """A batch while it is filled."""
 
     def __init__(self, positions: npt.NDArray[np.int64], view: _View) -> None:
@@ -267,31 +284,39 @@ class _Rows:
         }
 
 
-def _still(manifest: Manifest) -> bool:
-    """Whether a clip of every file is one frame repeated."""
-    return bool((manifest.column("frames") <= 1).all())
-
-
-def _require_rate(manifest: Manifest, clip: ClipSpec, where: str) -> None:
+def _require_rate(manifest: Manifest, rows: Rows, clip: ClipSpec, where: str) -> None:
     """Frames by time need the rate of every video that has several."""
     if clip.fps is None:
         return
-    unknown = manifest.decodable()
-    unknown = unknown.take(np.flatnonzero((unknown.column("frames") > 1) & ~(unknown.column("fps") > 0)))
+    unknown = rows[(manifest.column("frames")[rows] > 1) & ~(manifest.column("fps")[rows] > 0)]
     if len(unknown):
         raise UserError(
-            f"{where} has {len(unknown)} videos of unknown frame rate, such as {unknown.entry(0).path}: "
+            f"{where} has {len(unknown)} videos of unknown frame rate, such as {manifest.entry(int(unknown[0])).path}: "
             "give the clip a frame_step instead of fps"
         )
 
 
-def _content(manifest: Manifest, clip: ClipSpec) -> str:
-    """Digest of what decides the clips of a manifest: files, labels and lengths, not where they lie or who reads."""
-    digest = hashlib.sha256()
-    names = ("path", "label", "frames", "decodable", *(["fps"] if clip.fps is not None else []))
-    for column in (*map(manifest.column, names), manifest.images()):
-        digest.update(json.dumps(column.tolist()).encode())
-    return digest.hexdigest()
+def _content(manifest: Manifest, rows: Rows, clip: ClipSpec) -> str:
+    """Digest of what decides the clips of some rows: files, labels and lengths, not where they lie or who reads."""
+    chosen = np.zeros(len(manifest), dtype=np.bool_)
+    chosen[rows] = True
+    numbers = ("label", "frames", "decodable", *(["fps"] if clip.fps is not None else []))
+    digests = {name: hashlib.sha256() for name in ("path", "ends", "image", *numbers)}
+    start = 0
+    for batch in manifest.table.to_batches():
+        kept = batch.filter(pa.array(chosen[start : start + len(batch)]))
+        start += len(batch)
+        digests["path"].update("".join(kept["path"].to_pylist()).encode())
+        digests["ends"].update(pc.binary_length(kept["path"]).to_numpy().tobytes())
+        digests["image"].update(holds(kept["readers"], IMAGE).tobytes())
+        for name in numbers:
+            digests[name].update(kept[name].to_numpy(zero_copy_only=False).tobytes())
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests.values())).hexdigest()
+
+
+def _still(manifest: Manifest, rows: Rows) -> bool:
+    """Whether a clip of every file is one frame repeated."""
+    return bool((manifest.column("frames")[rows] <= 1).all())
 
 
 def _fingerprint(*parts: Any) -> str:

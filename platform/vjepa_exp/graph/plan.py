@@ -48,7 +48,7 @@ class Plan:
     """Data sets that are not registered here; with any of them missing the fingerprints are provisional."""
 
     def purpose(self, stage: Stage) -> str:
-        """What a stage is for, in the words of the study: its variants, and the column of a probe; '' for data."""
+        """What a stage is for, in the words of the study: its variants, a probe's column before them; '' for data."""
         if stage.kind == "data":
             return ""
         cells = [cell for cell in self.cells if cell.stage.fingerprint == stage.fingerprint]
@@ -60,7 +60,7 @@ class Plan:
         column = ", ".join(dict.fromkeys(cell.column for cell in cells))
         keys = [(cell.variant, cell.seed) for cell in cells]
         who = f"random init{self._seeds(keys)}" if cells[0].baseline else self._names(keys)
-        return f"{who}: {column}"
+        return f"{column}: {who}"
 
     def label(self, stage: Stage) -> str:
         """A stage's kind and purpose, short enough for a line of progress."""

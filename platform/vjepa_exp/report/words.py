@@ -76,8 +76,7 @@ def scale_note(table: Table) -> str:
 
 def score_note(table: Table) -> str:
     """What a score is, what it may be trusted to, and what chance would be, in one or two sentences."""
-    scores = [cell.ours for row in table.rows for cell in row.cells.values() if cell.ours and cell.ours.by_seed]
-    seeds = max((len(score.by_seed) for score in scores), default=1)
+    scores, seeds = _scores(table), _num_seeds(table)
     spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
     note = f"Top-1 in percent{spread}."
     if scores:
@@ -92,4 +91,13 @@ def gap_note(table: Table) -> str:
     """What Δ means, in one sentence."""
     if table.same_scale or table.reference is None:
         return ""
-    return f"Δ: points above or below “{table.reference}” in the same column, seed by seed."
+    paired = ", seed by seed" if _num_seeds(table) > 1 else ""
+    return f"Δ: points above or below “{table.reference}” in the same column{paired}."
+
+
+def _scores(table: Table) -> list[Score]:
+    return [cell.ours for row in table.rows for cell in row.cells.values() if cell.ours and cell.ours.by_seed]
+
+
+def _num_seeds(table: Table) -> int:
+    return max((len(score.by_seed) for score in _scores(table)), default=1)

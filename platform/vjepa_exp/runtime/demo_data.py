@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from vjepa_exp.data.demo import make_demo
+from vjepa_exp.data.guard import each_locally
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import write_manifest
 from vjepa_exp.graph.demo import FAMILIES
@@ -15,6 +17,7 @@ from vjepa_exp.spec.datasets import DEMO_SETS
 from vjepa_exp.spec.stages import DataRecipe
 
 CONTENT = "files"
+DEADLINE_S = 120.0
 
 
 def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callable[[int, int], None]) -> Outcome:
@@ -27,11 +30,12 @@ def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callabl
     assert isinstance(recipe, DataRecipe)
     root = folder / CONTENT
     make_demo(root, FAMILIES[recipe.family], processes, progress)
+    each = partial(each_locally, processes=processes, deadline_s=DEADLINE_S)
     datasets = [name for name, (family, _) in DEMO_SETS.items() if family == recipe.family]
     counts: dict[str, float] = {}
     for dataset in datasets:
         task = dataset.removeprefix(f"{recipe.family}_")
-        manifest = index(root / f"demo_{task}.csv", processes=processes)
+        manifest = index(root / f"demo_{task}.csv", each=each)
         write_manifest(manifest, folder / manifest_name(dataset))
         counts[dataset] = len(manifest)
     return Outcome(metrics=counts, coverage={}, files=[manifest_name(dataset) for dataset in datasets])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,3 +42,23 @@ def prepare(address: str | None, verbose: bool) -> None:
         settings |= {"RAY_worker_niceness": "0"}
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block.
+
+    For imports: numpy and others that were imported by half cannot be imported again, and the thread that talks to
+    MLflow needs them to close its runs.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no signal comes there
+        yield
+        return
+    pressed = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed.is_set():
+        raise KeyboardInterrupt

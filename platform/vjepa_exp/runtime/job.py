@@ -31,6 +31,7 @@ class StageJob:
         stage: what to do.
         label: what people call it.
         folder: where its files go, absolute.
+        scratch: where Ray keeps what it needs meanwhile; on a cluster a place that all machines see.
         manifests: data set -> manifest.
         checkpoint: of the pretraining that a probe stands on, None for a random encoder.
         execution: how to do it.
@@ -40,6 +41,7 @@ class StageJob:
     stage: Stage
     label: str
     folder: Path
+    scratch: Path
     manifests: dict[str, Path]
     checkpoint: Path | None
     execution: ExecutionSpec
@@ -66,13 +68,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a stage failed, in one line, and the file that says all of it."""
+    """Why a stage failed, in one line, and the file that says all of it if it could be written."""
 
     reason: str
-    log: Path
+    log: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.reason} (log: {self.log})"
+        return f"{self.reason} (log: {self.log})" if self.log else self.reason
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from vjepa_exp.data.manifest import read_manifest
+from vjepa_exp.data.manifest import read_entries
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.runtime.job import CHECKPOINT, Outcome, StageJob
@@ -32,10 +32,9 @@ def run_pretraining(job: StageJob, world: World) -> Outcome:
     recipe = job.stage.recipe
     assert isinstance(recipe, PretrainRecipe)
     spec, folder = recipe.pretrain, job.folder / CHECKPOINT
-    manifests = [(read_manifest(job.manifests[entry.dataset]), entry.weight) for entry in spec.data.mixture]
+    manifests = [(read_entries(job.manifests[entry.dataset], "train"), entry.weight) for entry in spec.data.mixture]
     source = PretrainSource(manifests, spec.data, recipe.seed, job.execution.reader)
-    num_videos = sum(len(manifest.subset("train")) for manifest, _ in manifests)
-    quarantine = Quarantine(job.folder, num_videos, source.unreadable, job.execution.max_unreadable)
+    quarantine = Quarantine(job.folder, source.num_videos, source.unreadable, job.execution.max_unreadable)
     step = world.gather(_step(folder))[0]
     rows = Rows(spec.optim.batch_size, spec.optim.iterations, rank=world.rank, world=world.size)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import torch
 
-from vjepa_exp.data.manifest import Manifest, read_manifest
+from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.data.source import EvalSource
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
@@ -36,9 +36,9 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     """
     recipe = job.stage.recipe
     assert isinstance(recipe, ProbeRecipe)
-    manifest = read_manifest(job.manifests[recipe.probe.dataset])
+    train_split, test_split = (read_entries(job.manifests[recipe.probe.dataset], split) for split in SPLITS)
     reader = job.execution.reader
-    train, test = training_source(recipe, manifest, reader), held_out_source(recipe, manifest, reader)
+    train, test = training_source(recipe, train_split, reader), held_out_source(recipe, test_split, reader)
     positions = num_train_positions(recipe.probe, recipe.model, len(train))
     with closing(StepReporter(job, world)) as reporter:
         result = train_probe(
@@ -47,13 +47,13 @@ def run_probe(job: StageJob, world: World) -> Outcome:
             frozen_encoder(recipe, job.checkpoint),
             Split(_batches(job, world, train, positions, "training clip"), len(train)),
             Split(_batches(job, world, test, len(test), "test clip"), len(test)),
-            len(manifest.classes),
+            len(test_split.classes),
             micro_batch=job.execution.micro_batch,
             hooks=reporter.hooks,
         )
     result.coverage.require(job.execution.max_unreadable, f"test split of {recipe.probe.dataset}")
     result.train_coverage.require(job.execution.max_unreadable, f"training split of {recipe.probe.dataset}")
-    return _outcome(job, world, result, manifest.classes)
+    return _outcome(job, world, result, test_split.classes)
 
 
 def training_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:

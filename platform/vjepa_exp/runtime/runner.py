@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -16,7 +20,7 @@ from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Record, Store
-from vjepa_exp.runtime.environment import prepare
+from vjepa_exp.runtime.environment import prepare, uninterrupted
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, Progress, StageJob, manifest_name
 from vjepa_exp.runtime.slots import choose_slots
 from vjepa_exp.runtime.view import View, duration
@@ -26,7 +30,7 @@ from vjepa_exp.spec.stages import DataRecipe
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.tracker import Tracker
 
-TUNE_FOLDER = ".tune"
+SCRATCH = ".ray"
 TRAINED = (1, 2)
 """Levels whose stages are trials of Ray Tune."""
 
@@ -90,9 +94,10 @@ class _Run:
         return [stage for stage in self.plan.stages if stage.level == level and stage.fingerprint not in self.records]
 
     def _make_data(self, stage: Stage, view: View) -> None:
-        from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
+        with uninterrupted():
+            from vjepa_exp.runtime.demo_data import make_demo_data  # with torch: seconds
 
-        job = self._job(stage)
+        job = self._job(stage, self.store.path(stage))
         begun = time.monotonic()
         self._began(view, job)
 
@@ -105,29 +110,44 @@ class _Run:
     def _train(self, view: View) -> None:
         view.says("starting Ray")
         prepare(self.execution.address, self.verbose)
-        from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
-        from vjepa_exp.runtime.sweep import run_level
+        with uninterrupted():
+            from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
+            from vjepa_exp.runtime.sweep import run_level
 
         cpus = max(slots.cpus for slots in self.slots.values()) + 1
         gpus = max(slots.gpus for slots in self.slots.values())
-        with ray_session(self.execution.address, cpus, gpus, self.verbose):
+        with ray_session(self.execution.address, cpus, gpus, self.verbose), self._scratch() as scratch:
             for level in TRAINED:
                 ready = [stage for stage in self._missing(level) if self._inputs_done(stage)]
                 if not ready:
                     continue
-                jobs = [self._job(stage) for stage in ready]
-                scratch = (self.store.root / TUNE_FOLDER).resolve()
-                run_level(jobs, scratch, partial(self._began, view), partial(self._ended, view))
+                jobs = [self._job(stage, scratch / stage.id) for stage in ready]
+                run_level(jobs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
 
     def _inputs_done(self, stage: Stage) -> bool:
         return all(needed.fingerprint in self.records for needed in stage.inputs)
 
-    def _job(self, stage: Stage) -> StageJob:
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """A folder for Ray, for the length of a run: on this machine's own disk, or in the store of a cluster."""
+        if self.execution.address is None:
+            with TemporaryDirectory(prefix="vjepa-exp-", ignore_cleanup_errors=True) as folder:
+                yield Path(folder)
+            return
+        shared = (self.store.root / SCRATCH).resolve()
+        shutil.rmtree(shared, ignore_errors=True)  # of a run that was killed
+        try:
+            yield shared
+        finally:
+            shutil.rmtree(shared, ignore_errors=True)
+
+    def _job(self, stage: Stage, scratch: Path) -> StageJob:
         pretrained = stage.input("pretrain")
         return StageJob(
             stage=stage,
             label=self.plan.label(stage),
             folder=self.store.begin(stage).resolve(),
+            scratch=scratch,
             manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
@@ -151,7 +171,7 @@ class _Run:
             try:
                 self.records[stage.fingerprint] = self._commit(job, result, seconds)
             except UserError as error:
-                result = Failure(str(error), job.folder)
+                result = Failure(str(error))
         if isinstance(result, Failure):
             self.failed[stage.fingerprint] = str(result)
             view.ended(job, f"FAILED: {result}")

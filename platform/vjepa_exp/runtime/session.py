@@ -15,7 +15,9 @@ OBJECT_STORE_BYTES = 2**30
 
 
 @contextmanager
-def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False) -> Iterator[None]:
+def ray_session(
+    address: str | None, cpus: int, gpus: int, verbose: bool = False, *, dashboard: bool = True
+) -> Iterator[None]:
     """Ray, running inside the `with` block.
 
     A local Ray declares the CPUs that the run asks for, not those of the machine: they only keep count, and a stage
@@ -26,33 +28,45 @@ def ray_session(address: str | None, cpus: int, gpus: int, verbose: bool = False
         cpus: logical CPUs that the largest level asks for.
         gpus: GPUs that it asks for.
         verbose: show Ray's own messages.
+        dashboard: start its processes too; without its State API, Train inside Tune leaks placement groups.
 
     Raises:
-        UserError: there is no cluster at `address`, or it has too few CPUs or GPUs.
+        UserError: Ray does not start here, there is no cluster at `address`, or it has too few CPUs or GPUs.
     """
     if ray.is_initialized():  # whoever started it, ends it
         yield
         return
     if not verbose:
         _silence()
-    level = logging.INFO if verbose else logging.ERROR
+    level = logging.INFO if verbose else logging.CRITICAL
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=True,  # Train leaks placement groups inside Tune without its State API
-            dashboard_host="127.0.0.1",
-            log_to_driver=verbose,
-            logging_level=level,
-        )
+        _start(cpus, gpus, verbose, level, dashboard)
     else:
         _join(address, cpus, gpus, verbose, level)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=gpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=verbose,
+            logging_level=level,
+        )
+    except Exception as error:  # what Ray raises where one of its processes is not up in time has no class of its own
+        ray.shutdown()
+        reason = next(filter(None, (line.strip() for line in str(error).splitlines())), type(error).__name__)
+        raise UserError(
+            f"Ray does not start on this machine, perhaps because it is busy: try again, or see more with -v ({reason})"
+        ) from error
 
 
 def _join(address: str, cpus: int, gpus: int, verbose: bool, level: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 
@@ -47,8 +48,9 @@ class Source(Protocol):
 class _Decode:
     """Turns a block of batch numbers into decoded rows; lives in a decoding actor."""
 
-    def __init__(self, source: Source, rows: Rows, notes: Path | None) -> None:
-        self._source, self._rows = source, rows
+    def __init__(self, source: ray.ObjectRef[Source], rows: Rows, notes: Path | None) -> None:
+        self._source: Source = ray.get(source)
+        self._rows = rows
         if notes:
             keep_notes(notes)
 
@@ -64,8 +66,9 @@ def stream(source: Source, rows: Rows, options: StreamOptions, first: int = 0) -
     Raises:
         RuntimeError: rows arrived out of order (a fault of this module or of Ray, never of the data).
     """
+    shared = ray.put(source)  # one copy of a large manifest for all decoders of a machine
     decoded = in_segments(
-        _blocks(rows, options, first), SEGMENT_BLOCKS, SEGMENT_LEAD, partial(_execute, source, rows, options)
+        _blocks(rows, options, first), SEGMENT_BLOCKS, SEGMENT_LEAD, partial(_execute, shared, rows, options)
     )
     for number, batch in _reassemble(decoded, rows, _blocks(rows, options, first)):
         if batch["position"].tolist() != list(rows.positions(number)):
@@ -85,7 +88,7 @@ def _blocks(rows: Rows, options: StreamOptions, first: int) -> Iterator[Block]:
             yield {"first": start, "stop": stop, "part": part, "parts": parts}
 
 
-def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[Block]) -> Iterator[Batch]:
+def _execute(source: ray.ObjectRef[Source], rows: Rows, options: StreamOptions, blocks: list[Block]) -> Iterator[Batch]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = None  # a block that Ray splits would break the order of batches

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
 from vjepa_exp.runtime.job import FAILURE, Failure, Outcome, StageJob
-from vjepa_exp.runtime.trainer import RAY_FOLDER, train_stage
+from vjepa_exp.runtime.trainer import train_stage
 from vjepa_exp.spec.errors import UserError
 
 TRIAL_CPUS = 0.01
@@ -30,25 +29,20 @@ def run_level(jobs: Sequence[StageJob], scratch: Path, on_begin: OnBegin, on_end
 
     Args:
         jobs: the stages; all have the same slots.
-        scratch: folder for Tune's own files, removed at the end: what is to be kept is in the stages' folders.
+        scratch: folder for Tune's own files, of no use later: what is to be kept is in the stages' folders.
         on_begin: called in this process whenever a stage begins.
         on_end: called in this process whenever a stage has ended.
     """
     by_id = {job.stage.id: job for job in jobs}
-    for job in jobs:
-        shutil.rmtree(job.folder / RAY_FOLDER, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, jobs=by_id), {"CPU": TRIAL_CPUS}),
         param_space={"stage": tune.grid_search(list(by_id))},
         tune_config=tune.TuneConfig(max_concurrent_trials=jobs[0].slots.concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
-            name=scratch.name, storage_path=str(scratch.parent), verbose=0, callbacks=[_Watch(by_id, on_begin, on_end)]
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_Watch(by_id, on_begin, on_end)]
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    tuner.fit()
 
 
 def _trial(config: dict[str, Any], jobs: Mapping[str, StageJob]) -> dict[str, Any]:
@@ -79,12 +73,16 @@ class _Watch(tune.Callback):
         """A stage failed for good: what is known about it goes to its folder."""
         log = self._jobs[trial.config["stage"]].folder / FAILURE
         text = Path(trial.error_file).read_text(encoding="utf-8")
-        log.write_text(text, encoding="utf-8")
-        self._end(trial, Failure(_reason(text, trial.pickled_error_file), log))
+        reason = _reason(text, trial.pickled_error_file)
+        try:
+            log.write_text(text, encoding="utf-8")
+        except OSError:  # a full disk may be why the stage failed
+            self._end(trial, Failure(reason))
+        else:
+            self._end(trial, Failure(reason, log))
 
     def _end(self, trial: Trial, result: Outcome | Failure) -> None:
         job = self._jobs[trial.config["stage"]]
-        shutil.rmtree(job.folder / RAY_FOLDER, ignore_errors=True)
         self._on_end(job, result, time.monotonic() - self._begun[trial.trial_id])
 
 

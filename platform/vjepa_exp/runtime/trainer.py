@@ -13,12 +13,11 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from vjepa_exp.runtime.job import Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
 from vjepa_exp.runtime.probe_job import run_probe
-from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.train.world import World
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
 
-RAY_FOLDER = "ray"
 START_ATTEMPTS = 3
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
             name=f"attempt-{attempt}",
-            storage_path=str(job.folder / RAY_FOLDER),
+            storage_path=str(job.scratch),
             failure_config=FailureConfig(  # type: ignore[call-arg]
                 max_failures=0, controller_failure_limit=START_ATTEMPTS
             ),
@@ -81,7 +80,10 @@ def _worker(config: dict[str, Any]) -> Outcome:
     device = get_device() if job.slots.device == "cuda" else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device, prepare_model)
     run = {"pretrain": run_pretraining, "probe": run_probe}[job.stage.kind]
-    return run(job, world)
+    try:
+        return run(job, world)
+    except OSError as error:  # a full disk is not tried again, and it is told in a line
+        raise of_machine(error, str(job.folder)) or error from None
 
 
 def _user_error(error: WorkerGroupError) -> UserError | None:

@@ -85,12 +85,12 @@ class Registry:
 
     def missing(self, name: str) -> str:
         """One line on a data set that is not here: what it is and how to register it."""
-        what = f" ({PAPER_SETS[name]})" if name in PAPER_SETS else ""
-        hint = "" if what else nearest(name, [*self.entries, *DEMO_SETS, *PAPER_SETS])
-        return (
-            f"data set '{name}'{what} is not registered in {self.path}.{hint} "
-            f"Register it: vjepa-exp data index FOLDER_OR_CSV --out {name}"
-        )
+        if name in PAPER_SETS:
+            what, hint, command = f" ({PAPER_SETS[name]})", "", f"import {name} FOLDER --lists FOLDER_OF_ITS_LISTS"
+        else:
+            what, hint = "", nearest(name, [*self.entries, *DEMO_SETS, *PAPER_SETS])
+            command = f"index FOLDER_OR_CSV --out {name}"
+        return f"data set '{name}'{what} is not registered in {self.path}.{hint} Register it: vjepa-exp data {command}"
 
     def register(self, name: str, entry: DatasetEntry) -> None:
         """Add or replace an entry and write the file.

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What a full disk or a missing permission raises: conditions of the machine, not defects of the program."""
 
 
 class UserError(Exception):
     """A mistake in the input or a condition of the machine that the user can mend; the CLI prints it and exits 2."""
+
+
+def of_machine(error: BaseException, where: str = "a file") -> UserError | None:
+    """The full disk or missing permission behind an error, whatever was raised on top of it; None if it is neither.
+
+    Args:
+        error: what was raised.
+        where: what to name if the error names no file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
+            return UserError(f"{cause.filename or where} cannot be written or read: {cause.strerror}")
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @dataclass(frozen=True)

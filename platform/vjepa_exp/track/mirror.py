@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from vjepa_exp.graph.store import Record
 from vjepa_exp.track.tracker import Tracker
 
 EVERY_S = 5.0
+MOST_WORDS = 200
 
 Warn = Callable[[str], None]
 """Shows the user a line."""
@@ -64,7 +66,7 @@ class Mirror:
         except _failures() as error:
             if not self._warned:
                 self._warned = True
-                self._warn(f"MLflow does not answer, the run goes on without it: {_first_line(error)}")
+                self._warn(f"MLflow ({self._tracker.uri}) cannot be used, the run goes on without it: {_reason(error)}")
             return False
         return True
 
@@ -74,7 +76,7 @@ def attach(tracker: Tracker, files: Iterable[Path], warn: Warn) -> None:
     try:
         tracker.attach(files)
     except _failures() as error:
-        warn(f"MLflow did not take the report: {_first_line(error)}")
+        warn(f"MLflow did not take the report: {_reason(error)}")
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -85,5 +87,10 @@ def _failures() -> tuple[type[Exception], ...]:
     return MlflowException, SQLAlchemyError, OSError
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """The error in a few words: what the system said, where it is inside a long message of the HTTP client."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename2 or error.filename}"
+    line = str(error).strip().partition("\n")[0]
+    said = re.search(r"\[Errno -?\d+\] ([^'\")>]+)", line)
+    return said[1] if said else line[:MOST_WORDS]

@@ -20,13 +20,13 @@ from vjepa_exp.graph.provenance import code_version
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
 from vjepa_exp.graph.variants import Variant
+from vjepa_exp.track.database import EXPERIMENT, artifact_folder, database_file, make_database, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Row, read_journal
 from vjepa_exp.track.ledger import Entry, Ledger, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "vjepa-exp"
 KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the pages that the UI begins with
 STUDY = "study"
 SPEC = "experiment.yaml"
@@ -36,17 +36,8 @@ ENVIRONMENT = {
     # A server that is away must not hold up a run; what it misses is sent later.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-
-def tracking_uri(store: Store, uri: str | None) -> str:
-    """The MLflow server of a run: SQLite in the store where none is named."""
-    return uri or f"sqlite:///{(store.root / 'mlflow.db').resolve()}"
-
-
-def artifact_folder(store: Store) -> Path:
-    """Where the SQLite server keeps artifacts."""
-    return (store.root / "mlflow-artifacts").resolve()
 
 
 class Tracker:
@@ -56,14 +47,17 @@ class Tracker:
         plan: of the study.
         store: that holds its stages.
         uri: of the MLflow server; None: SQLite in the store.
+
+    Attributes:
+        uri: of the server.
     """
 
     def __init__(self, plan: Plan, store: Store, uri: str | None) -> None:
-        self._plan, self._store, self._uri = plan, store, tracking_uri(store, uri)
-        self._artifacts = artifact_folder(store).as_uri() if uri is None else None
+        self._plan, self._store, self.uri = plan, store, tracking_uri(store, uri)
+        self._is_own = uri is None
         name = f"{plan.experiment.experiment.name}-{plan.experiment.profile_name}"
         self._study = f"{name}-{digest(sorted(stage.fingerprint for stage in plan.stages))[:8]}"
-        self._ledger = Ledger(store.root / "tracking", self._study, self._uri)
+        self._ledger = Ledger(store.root / "tracking", self._study, self.uri)
         self._owners = _owners(plan)
         self._connection: tuple[MlflowClient, str] | None = None
 
@@ -196,12 +190,17 @@ class Tracker:
                 logging.getLogger(noisy).setLevel(logging.CRITICAL)  # failures are told by the mirror, in a line
             from mlflow import MlflowClient  # takes seconds
 
-            client = MlflowClient(self._uri)
+            artifacts = artifact_folder(self._store)
+            if self._is_own:
+                make_database(database_file(self._store), artifacts)
+            client = MlflowClient(self.uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             experiment = (
                 found.experiment_id
                 if found
-                else client.create_experiment(EXPERIMENT, self._artifacts, KIND_OF_EXPERIMENT)
+                else client.create_experiment(
+                    EXPERIMENT, artifacts.as_uri() if self._is_own else None, KIND_OF_EXPERIMENT
+                )
             )
             self._connection = client, experiment
         return self._connection

@@ -224,6 +224,18 @@ def test_files_cut_between_key_frames(tmp_path: Path, gop: int, opened: bool) ->
     assert (decode(str(part), last, "pyav") == decode(str(whole), last + 17, "pyav")).all()
 
 
+def test_files_whose_end_is_cut_away(tmp_path: Path) -> None:
+    data = bytearray(encode(tmp_path / "whole.mp4", Kind("", "", options=x264(g=12, bf=3))).read_bytes())
+    at = data.index(b"elst") + 12
+    assert int.from_bytes(data[at : at + 4]) == 2400  # ms
+    data[at : at + 4] = (1240).to_bytes(4)
+    path = tmp_path / "part.mp4"
+    path.write_bytes(data)
+    assert check(path) == "pyav"
+    assert probe(path).frames < 40
+    assert indexed(path)
+
+
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)])
 def test_turned_files(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
     upright = encode(tmp_path / "upright.mp4", Kind("", "", options=x264(g=12)))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vjepa_exp.data.guard import each_locally
 from vjepa_exp.data.index import index
+from vjepa_exp.data.listing import list_files
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.spec.errors import UserError
 
@@ -115,13 +120,58 @@ def test_a_file_cut_after_its_index_is_listed_as_truncated(make_video, tmp_path:
     assert "truncated in packet" in by_path(index(tmp_path))["f.mp4"]["reason"]
 
 
-def test_several_processes_find_the_same(video_folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_listed_twice_is_looked_into_once(video_folder: Path, tmp_path: Path) -> None:
     files = sorted(video_folder.rglob("*.mp4")) * 2
-    (tmp_path / "list.csv").write_text("".join(f"{file} 0\n" for file in files))
+    (tmp_path / "list.csv").write_text("".join(f"{file} {i % 3}\n" for i, file in enumerate(files)))
     seen: list[tuple[int, int]] = []
-    manifest = index(tmp_path / "list.csv", processes=2, progress=lambda done, total: seen.append((done, total)))
-    assert manifest.table.equals(index(tmp_path / "list.csv").table)
-    assert seen == [(i + 1, 24) for i in range(24)]
+    manifest = index(tmp_path / "list.csv", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(i, 12) for i in range(13)]
+    assert [manifest.root / path for path in manifest.column("path")] == files
+    assert manifest.column("label").tolist() == [i % 3 for i in range(24)]
+    assert manifest.column("frames")[:12].tolist() == manifest.column("frames")[12:].tolist()
+
+
+def test_several_processes_find_the_same(video_folder: Path) -> None:
+    each = partial(each_locally, processes=2, deadline_s=60)
+    assert index(video_folder, each=each).table.equals(index(video_folder).table)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system with holes")
+def test_a_file_that_never_ends_is_listed_with_its_reason(make_video, tmp_path: Path) -> None:
+    make_video(tmp_path / "good.mp4")
+    endless = make_video(tmp_path / "endless.mpg", codec="mpeg2video")
+    os.truncate(endless, 2**40)  # a hole of a terabyte: a demuxer looks for the next packet for half an hour
+    rows = by_path(index(tmp_path, each=partial(each_locally, processes=2, deadline_s=5)))
+    assert rows["good.mp4"]["decodable"]
+    assert not rows["endless.mpg"]["decodable"]
+    assert rows["endless.mpg"]["reason"] == "its process did not come back in 5 s"
+    assert rows["endless.mpg"]["bytes"] == 2**40
+
+
+def test_files_lie_in_the_order_of_their_names_and_links_do_not_lead_in_circles(tmp_path: Path) -> None:
+    for name in ("b/2.mp4", "b/10.mp4", "a.mp4", "b.x/1.mp4", "c/d/e.mp4", "c/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "c" / "up").symlink_to(tmp_path)
+    (tmp_path / "z").symlink_to(tmp_path / "b")
+    listed = list_files(tmp_path)
+    assert listed.table["path"].to_pylist() == [
+        "a.mp4",
+        "b/10.mp4",
+        "b/2.mp4",
+        "b.x/1.mp4",
+        "c/d/e.mp4",
+        "z/10.mp4",
+        "z/2.mp4",
+    ]
+    assert listed.classes == ("b", "b.x", "c", "z")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")).touch()
+    with pytest.raises(UserError, match=r"caf\\udce9.mp4' is not Unicode"):
+        list_files(tmp_path)
 
 
 @pytest.mark.parametrize(

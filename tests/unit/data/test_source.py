@@ -13,7 +13,7 @@ from PIL import Image
 
 import vjepa_exp.data.source as source_module
 from vjepa_exp.data.index import index
-from vjepa_exp.data.manifest import Manifest
+from vjepa_exp.data.manifest import Manifest, read_entries, write_manifest
 from vjepa_exp.data.readers import Frames, FramesTHWC, Reader, decode
 from vjepa_exp.data.source import EvalSource, PretrainSource
 from vjepa_exp.spec.augment import Augment, AutoAugment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
@@ -272,7 +272,9 @@ def test_who_reads_changes_neither_clips_nor_fingerprint(manifest: Manifest, mon
     assert used == ["pyav"] * 8 + ["decord"] * 8
     assert (clips[0] == clips[1]).all()
     fewer = manifest.table.set_column(
-        manifest.table.schema.get_field_index("readers"), "readers", pa.array(["pyav"] * len(manifest))
+        manifest.table.schema.get_field_index("readers"),
+        "readers",
+        pa.array(["pyav"] * len(manifest)).dictionary_encode(),
     )
     elsewhere = Manifest(fewer, manifest.root, manifest.classes)
     assert len({*(source.fingerprint for source in sources), pretrain(elsewhere).fingerprint}) == 1
@@ -282,10 +284,24 @@ def test_who_reads_changes_neither_clips_nor_fingerprint(manifest: Manifest, mon
 
 def test_an_image_is_another_content_than_a_video(manifest: Manifest) -> None:
     images = manifest.table.set_column(
-        manifest.table.schema.get_field_index("readers"), "readers", pa.array(["image"] * len(manifest))
+        manifest.table.schema.get_field_index("readers"),
+        "readers",
+        pa.array(["image"] * len(manifest)).dictionary_encode(),
     )
     other = Manifest(images, manifest.root, manifest.classes)
     assert pretrain(other).fingerprint != pretrain(manifest).fingerprint
+
+
+def test_a_manifest_that_was_written_and_read_serves_the_same_clips(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path / "m.parquet")
+    again = pretrain(read_entries(tmp_path / "m.parquet", "train"))
+    whole = pretrain(manifest)
+    assert again.fingerprint == whole.fingerprint
+    assert again.unreadable == whole.unreadable
+    assert again.num_videos == whole.num_videos == 7
+    assert again.load(np.arange(6))["path"].tolist() == whole.load(np.arange(6))["path"].tolist()
+    positions = np.arange(3, 9)
+    assert [entry.path for entry in again.entries(positions)] == whole.load(positions)["path"].tolist()
 
 
 def test_sets_that_cannot_serve_are_refused(manifest: Manifest, video_folder: Path) -> None:

@@ -55,8 +55,8 @@ def test_seeds_share_nothing_but_data(load: Load, registry: Registry) -> None:
 def test_labels_are_the_words_of_the_study(load: Load, registry: Registry) -> None:
     plan = build_plan(load("baselines: [random_init]\n"), registry)
     assert [plan.label(stage) for stage in plan.stages] == [
-        "data tiny", "pretrain V-JEPA", "probe V-JEPA: looks", "probe V-JEPA: moves",
-        "probe random init: looks", "probe random init: moves",
+        "data tiny", "pretrain V-JEPA", "probe looks: V-JEPA", "probe moves: V-JEPA",
+        "probe looks: random init", "probe moves: random init",
     ]  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_labels_tell_seeds_and_shared_stages_apart(load: Load, registry: Registr
     labels = [plan.label(stage) for stage in plan.stages]
     assert len(set(labels)) == len(labels)
     assert "pretrain label_fraction = half, label_fraction = all, seed 2" in labels
-    assert "probe label_fraction = half, seed 1: looks" in labels
+    assert "probe looks: label_fraction = half, seed 1" in labels
 
 
 @pytest.mark.parametrize(

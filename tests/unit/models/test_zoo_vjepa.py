@@ -1,4 +1,5 @@
 from pathlib import Path
+from pickle import PicklingError
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pth.tar"
     write_pretrained(path, model())
     before = path.read_bytes()
-    with pytest.raises(Exception, match=r"(?i)pickle"):
+    with pytest.raises((AttributeError, PicklingError)):  # by the version of Python
         write_pretrained(path, model(), optimiser={"unpicklable": lambda: None})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.pth.tar"]

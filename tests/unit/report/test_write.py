@@ -65,7 +65,7 @@ def test_report_holds_both_sources_and_says_that_they_differ(written, name: str)
     text = written[name].read_text(encoding="utf-8")
     words = Page(text).words if name.endswith("html") else text
     facts = ("43.2", "72.9", "Another scale", "random-tube[0.9]", "32 of 32", "vjepa-exp run <table4>")
-    for fact in (*facts, "chance", "12.5", "8.8 points", "tube: k400"):
+    for fact in (*facts, "chance", "12.5", "8.8 points", "k400: tube"):
         assert fact in words, fact
 
 

@@ -28,7 +28,8 @@ def test_demo_sets_need_no_file(tmp_path: Path) -> None:
 def test_missing_set_says_what_it_is_and_how_to_register_it(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "datasets.yaml")
     assert "Something-Something v2" in registry.missing("ssv2")
-    assert "data index FOLDER_OR_CSV --out ssv2" in registry.missing("ssv2")
+    assert "vjepa-exp data import ssv2 FOLDER" in registry.missing("ssv2")
+    assert "vjepa-exp data index FOLDER_OR_CSV --out mine" in registry.missing("mine")
     assert "Did you mean 'demo_motion'?" in registry.missing("demo_moton")
 
 

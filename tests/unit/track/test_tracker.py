@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,10 @@ from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.track.database import runs_page, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Journal
 from vjepa_exp.track.mirror import Mirror, attach
-from vjepa_exp.track.tracker import Tracker, flat, tracking_uri
+from vjepa_exp.track.tracker import Tracker, flat
 
 EXPERIMENT = {
     "name": "study",
@@ -122,7 +123,7 @@ def test_names_times_and_files_are_what_a_person_looks_for(plan: Plan, store: St
     assert {run.info.run_name for run in runs.values() if run.data.tags["kind"] in ("data", "pretrain", "probe")} == {
         "data tiny",
         *(f"pretrain lr = {level}" for level in ("low", "high")),
-        *(f"probe lr = {level}: motion" for level in ("low", "high")),
+        *(f"probe motion: lr = {level}" for level in ("low", "high")),
     }
     starts = [runs[stage.id].info.start_time for stage in plan.stages]
     assert [(later - starts[0]) / 60_000 for later in starts] == list(range(len(starts)))
@@ -132,6 +133,7 @@ def test_names_times_and_files_are_what_a_person_looks_for(plan: Plan, store: St
         checkpoint = run.data.tags.get("checkpoint")
         assert checkpoint is None if stage.kind != "pretrain" else Path(str(checkpoint)).is_file()
     study = next(run for run in runs.values() if run.data.tags["kind"] == "study")
+    assert runs_page(store).startswith(f"#/experiments/{study.info.experiment_id}/runs?")
     assert [file.path for file in client.list_artifacts(study.info.run_id)] == ["experiment.yaml", "report"]
     assert [file.path for file in client.list_artifacts(study.info.run_id, "report")] == ["report/report.md"]
 
@@ -150,9 +152,29 @@ def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(plan: Plan, 
     away = Mirror(Tracker(plan, store, "http://127.0.0.1:9"), {}, {}, {}, lines.append)
     away.start()
     away.finish()
-    assert len([line for line in lines if "does not answer" in line]) == 1
+    assert [line for line in lines if "cannot be used" in line] == [
+        "MLflow (http://127.0.0.1:9) cannot be used, the run goes on without it: Connection refused"
+    ]
     assert all("\n" not in line for line in lines)
 
+    Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5
+
+
+def test_a_full_disk_is_reported_and_what_it_refused_arrives_later(
+    plan: Plan, small_disk: Callable[[str], Path]
+) -> None:
+    store, lines = Store(small_disk("200k")), list[str]()
+    begin(store, plan, steps=5)
+    full = Mirror(Tracker(plan, store, None), {}, {}, {}, lines.append)
+    full.start()
+    full.finish()
+    assert [line for line in lines if "No space left on device" in line]
+    assert len(lines) == 2
+    assert {path.name for path in store.root.iterdir() if path.name.startswith((".mlflow", "mlflow"))} == set()
+
+    small_disk("50m")
     Tracker(plan, store, None).sync(finish(store, plan), {}, {}, ended=True)
     stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
     assert runs_of(store)[stage.id].data.metrics["loss"] == 1 / 5

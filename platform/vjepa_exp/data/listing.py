@@ -1,0 +1,208 @@
+"""The files of a data set as somebody lists them: class folders, a list of the released code, a CSV with a header."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from vjepa_exp.data.manifest import SPLITS, UNLABELLED, Split
+from vjepa_exp.data.probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vjepa_exp.spec.errors import UserError
+
+_ROWS = 65_536  # held as Python objects at a time
+
+
+class Listed(NamedTuple):
+    """One file, before anyone has looked into it."""
+
+    path: str
+    """Relative to the root of the listing, '/' between folders; or absolute."""
+    label: str
+    """Name or number of its class, "" if it has none."""
+    split: Split
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a data set in a fixed order.
+
+    Attributes:
+        table: the columns path, label and split of the manifest to be.
+        root: what relative paths count from.
+        classes: class names by label.
+    """
+
+    table: pa.Table
+    root: Path
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+
+def make_listing(files: Iterable[Listed], root: Path, source: str, *, classes: Sequence[str] | None = None) -> Listing:
+    """Number the labels of some files.
+
+    Args:
+        files: in the order of the manifest to be.
+        root: what relative paths count from.
+        source: what a message calls their list.
+        classes: names by label, each file's label being one of them. None: whole numbers stay what they are, and names
+            are numbered in alphabetical order.
+
+    Raises:
+        UserError: there is no file, a label cannot be a class, or a name is not Unicode.
+    """
+    parts, items = [], iter(files)
+    while rows := list(islice(items, _ROWS)):
+        try:
+            parts.append(
+                pa.table([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], Listed._fields)
+            )
+        except UnicodeEncodeError as error:
+            raise UserError(f"{source}: {error.object!a} is not Unicode; rename the file") from None
+    if not parts:
+        raise UserError(f"{source} lists no video or image")
+    table = pa.concat_tables(parts)
+    labels = table["label"].combine_chunks().dictionary_encode()
+    names: list[str] = labels.dictionary.to_pylist()
+    numbers, classes = _numbers(names, source) if classes is None else (_known(names, classes), tuple(classes))
+    column = pa.array(numbers[labels.indices.to_numpy()], pa.int32())
+    return Listing(table.set_column(1, "label", column), root, classes)
+
+
+def _numbers(names: list[str], source: str) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    given = sorted({name for name in names if name})
+    if not all(name.isdecimal() for name in given):
+        return _known(names, given), tuple(given)
+    top = max((int(name) for name in given), default=-1)
+    if top >= 1_000_000:
+        raise UserError(f"{source}: label {top} is too large to be a class")
+    numbers = [int(name) if name else UNLABELLED for name in names]
+    return np.asarray(numbers, dtype=np.int32), tuple(str(i) for i in range(top + 1))
+
+
+def _known(names: list[str], classes: Sequence[str]) -> npt.NDArray[np.int32]:
+    number = {name: i for i, name in enumerate(classes)} | {"": UNLABELLED}
+    return np.asarray([number[name] for name in names], dtype=np.int32)
+
+
+def list_files(source: Path, *, val: Path | None = None, root: Path | None = None) -> Listing:
+    """List a user's own data set.
+
+    Args:
+        source: a folder of class folders, perhaps below `train` and `val`; a list `path label` without a header, as
+            the released code reads it; or a CSV file with the columns path, label and split.
+        val: a second source whose files are the val split; those of `source` are then the train split.
+        root: what relative paths count from; the folder itself, or that of the CSV file, if None.
+
+    Raises:
+        UserError: the source does not exist, cannot be understood, or lists no file.
+    """
+    root = (root or (source if source.is_dir() else source.parent)).resolve()
+    return make_listing(_all(source, val, root), root, str(source))
+
+
+def _all(source: Path, val: Path | None, root: Path) -> Iterator[Listed]:
+    for item in _listed(source, root, "train"):
+        yield item if val is None else item._replace(split="train")
+    if val is not None:
+        for item in _listed(val, root, "val"):
+            yield item._replace(split="val")
+
+
+def _listed(source: Path, root: Path, split: Split) -> Iterator[Listed]:
+    if source.is_dir():
+        return _folder(source.resolve(), root, split)
+    lines = read_lines(source)
+    header = next(csv.reader(lines[:1]), [])
+    if "path" in header and "label" in header:
+        return _manifest_csv(source, lines, split)
+    return _reference_rows(source, lines, split)
+
+
+def reference_list(source: Path, split: Split) -> Iterator[Listed]:
+    """`path label` lines; the label, a whole number, follows the last space, the path may stand in quotes.
+
+    Raises:
+        UserError: the list cannot be read or understood.
+    """
+    return _reference_rows(source, read_lines(source), split)
+
+
+def read_lines(source: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        UserError: it does not exist or cannot be read.
+    """
+    try:
+        return source.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{source} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
+        raise UserError(f"{source} cannot be read: {reason}") from None
+
+
+def _folder(source: Path, root: Path, split: Split) -> Iterator[Listed]:
+    """Files below class folders, below split folders where there are any; files in no class folder have no label."""
+    parts: list[tuple[Path, Split]] = [(source / name, name) for name in SPLITS if (source / name).is_dir()]
+    for folder, part in parts or [(source, split)]:
+        prefix = _below(folder, root)
+        for below in walk(folder):
+            label = below.partition("/")[0] if "/" in below else ""
+            yield Listed(f"{prefix}/{below}" if prefix != "." else below, label, part)
+
+
+def walk(folder: Path) -> Iterator[str]:
+    """Videos and images below a folder, in the order of their names, relative to it."""
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir():
+            if entry.is_symlink() and folder.is_relative_to(Path(entry.path).resolve()):
+                continue  # would never end
+            yield from (f"{entry.name}/{below}" for below in walk(Path(entry.path)))
+        elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:  # noqa: PTH122 (twice as fast)
+            yield entry.name
+
+
+def _below(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _reference_rows(source: Path, lines: list[str], split: Split) -> Iterator[Listed]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        path, space, label = line.strip().rpartition(" ")
+        if not space or not label.isdecimal():
+            raise UserError(
+                f"{source}:{number}: expected 'path label' with a whole number, found '{line.strip()[:80]}'"
+            )
+        path = path.strip()
+        if len(path) > 1 and path[0] == path[-1] == '"':
+            path = path[1:-1].replace('""', '"')
+        yield Listed(path, label, split)
+
+
+def _manifest_csv(source: Path, lines: list[str], split: Split) -> Iterator[Listed]:
+    """Rows of a CSV file with a header; an empty label means none, without a split all rows are of `split`."""
+    reader = csv.DictReader(lines)
+    for row in reader:
+        path, label, part = (row.get(name) or "" for name in ("path", "label", "split"))
+        if not path:
+            raise UserError(f"{source}:{reader.line_num}: no path")
+        if part not in ("", *SPLITS):
+            raise UserError(f"{source}:{reader.line_num}: split '{part}' is neither {' nor '.join(SPLITS)}")
+        yield Listed(path, label, "val" if part == "val" else "train" if part == "train" else split)

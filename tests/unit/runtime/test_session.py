@@ -1,0 +1,27 @@
+"""Ray that does not start is one clear line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+CODE = """
+from vjepa_exp.runtime.environment import prepare
+prepare(None, verbose=False)
+from vjepa_exp.runtime.session import ray_session
+from vjepa_exp.spec.errors import UserError
+try:
+    with ray_session(None, cpus=1, gpus=0):
+        print("it started")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
+    environment = {**os.environ, "RAY_TMPDIR": "/dev/null"}
+    done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Ray does not start on this machine")
+    assert "/dev/null/ray" in done.stdout
+    assert done.stderr == ""
