@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -47,27 +48,32 @@ class Heavy(Countable):
         return {**super().load(positions), "row": self.manifest[positions]}
 
 
+READER = """
+import os, signal
+
+def decode(path):
+    if path == "3.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
 @dataclass(frozen=True)
 class Deadly:
-    """Position 3 is a file that no decoder survives."""
+    """Position 3 is a file that no decoder survives; the reader is the module `deadly_reader` in `folder`."""
 
-    path: str
+    folder: str
 
     def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Rows, read one by one."""
-        error = []
+        sys.path.insert(0, self.folder)
+        reader, errors = import_module("deadly_reader"), []
         for position in positions.tolist():
             try:
-                noted(die if position == 3 else str, self.path if position == 3 else f"{position}.mp4")
-                error.append("")
+                noted(reader.decode, f"{position}.mp4")
+                errors.append("")
             except DecodeError as failure:
-                error.append(str(failure))
-        return {"position": positions, "error": np.array(error, dtype=np.str_)}
-
-
-def die(path: str) -> None:
-    """End this process as a bad pointer would."""
-    os.kill(os.getpid(), signal.SIGSEGV)
+                errors.append(str(failure))
+        return {"position": positions, "error": np.array(errors, dtype=np.str_)}
 
 
 def options(decode_workers: int = 1, steps_per_block: int = 3) -> StreamOptions:
@@ -118,9 +124,9 @@ def test_seams_between_segments_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_file_that_kills_its_decoder_is_replaced(tmp_path: Path) -> None:
     """A reader that dies of one file, in a real decoder of Ray: the row gets a reason, the stream goes on."""
-    notes = tmp_path / "decoding"
-    deadly = Deadly(str(tmp_path / "deadly.mp4"))
-    batches = list(stream(deadly, Rows(batch_size=2, num_batches=4), StreamOptions(1, 1, 96, notes)))
+    (tmp_path / "deadly_reader.py").write_text(READER, encoding="utf-8")
+    rows, how = Rows(batch_size=2, num_batches=4), StreamOptions(1, 1, 96, notes=tmp_path / "decoding")
+    batches = list(stream(Deadly(str(tmp_path)), rows, how))
     assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(8))
     errors = np.concatenate([b["error"] for b in batches])
     assert [bool(error) for error in errors] == [p == 3 for p in range(8)]
