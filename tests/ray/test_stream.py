@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vjepa_exp.data.crash import noted
+from vjepa_exp.data.readers import DecodeError
 from vjepa_exp.runtime import stream as stream_module
 from vjepa_exp.runtime.rows import Rows, StreamOptions
 from vjepa_exp.runtime.stream import stream
@@ -42,6 +46,34 @@ class Heavy(Countable):
     def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Rows that tell what the source holds."""
         return {**super().load(positions), "row": self.manifest[positions]}
+
+
+READER = """
+import os, signal
+
+def decode(path):
+    if path == "3.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Position 3 is a file that no decoder survives; the reader is the module `deadly_reader` in `folder`."""
+
+    folder: str
+
+    def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows, read one by one."""
+        sys.path.insert(0, self.folder)
+        reader, errors = import_module("deadly_reader"), []
+        for position in positions.tolist():
+            try:
+                noted(reader.decode, f"{position}.mp4")
+                errors.append("")
+            except DecodeError as failure:
+                errors.append(str(failure))
+        return {"position": positions, "error": np.array(errors, dtype=np.str_)}
 
 
 def options(decode_workers: int = 1, steps_per_block: int = 3) -> StreamOptions:
@@ -80,3 +112,22 @@ def test_a_source_with_a_large_manifest_reaches_the_decoders() -> None:
     source = Heavy()  # 120 MB: more than Ray takes as an argument of an actor's class
     batches = list(stream(source, Rows(batch_size=4, num_batches=3), options(decode_workers=2, steps_per_block=1)))
     assert np.concatenate([batch["row"] for batch in batches]).tolist() == source.manifest[:12].tolist()
+
+
+def test_seams_between_segments_lose_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "SEGMENT_BLOCKS", 4)
+    monkeypatch.setattr(stream_module, "SEGMENT_LEAD", 2)
+    rows = Rows(batch_size=4, num_batches=13)
+    batches = list(stream(Countable(), rows, options(decode_workers=2, steps_per_block=1), first=2))
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(8, 52))
+
+
+def test_a_file_that_kills_its_decoder_is_replaced(tmp_path: Path) -> None:
+    """A reader that dies of one file, in a real decoder of Ray: the row gets a reason, the stream goes on."""
+    (tmp_path / "deadly_reader.py").write_text(READER, encoding="utf-8")
+    rows, how = Rows(batch_size=2, num_batches=4), StreamOptions(1, 1, 96, notes=tmp_path / "decoding")
+    batches = list(stream(Deadly(str(tmp_path)), rows, how))
+    assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(8))
+    errors = np.concatenate([b["error"] for b in batches])
+    assert [bool(error) for error in errors] == [p == 3 for p in range(8)]
+    assert "crashed the decoder" in errors[3]

@@ -22,6 +22,7 @@ _MIN_BITS = 6  # a Feistel network over fewer bits has too few different keys
 _GOLDEN = 0x9E3779B97F4A7C15
 _WORD = 2**64
 _BLOCK = 10_000  # positions over which mixture weights hold exactly: four decimals
+_TURN = 40  # positions that are shuffled among themselves: 2 * 40 / 10 000 bounds the error of a share by 1 %
 
 
 def permute(index: Ints, size: int, seed: int, key: Ints) -> Ints:
@@ -86,22 +87,57 @@ class Order:
             seed: names the order.
         """
         self.sizes = np.asarray(sizes, dtype=np.int64)
-        self.counts = self.sizes if weights is None else _shares(np.asarray(weights, dtype=np.float64))
         self.seed = seed
+        self._mixture = None if weights is None else _Mixture(np.asarray(weights, dtype=np.float64), seed)
 
     def at(self, positions: Ints) -> Place:
-        """Samples at the given positions: every block of `sum(counts)` positions holds `counts` of each data set."""
-        block, offset = np.divmod(positions, self.counts.sum())
-        slot = permute(offset, int(self.counts.sum()), keyed_seed(self.seed, "mixture"), block)
-        ends = self.counts.cumsum()
-        dataset = np.searchsorted(ends, slot, side="right")
-        nth = block * self.counts[dataset] + slot - (ends - self.counts)[dataset]
+        """Samples at the given positions."""
+        dataset, nth = self._union(positions) if self._mixture is None else self._mixture.at(positions)
         epoch, offset = np.divmod(nth, self.sizes[dataset])
         row = np.empty_like(nth)
         for number, size in enumerate(self.sizes.tolist()):
             here = dataset == number
             row[here] = permute(offset[here], size, keyed_seed(self.seed, "order", number), epoch[here])
         return Place(dataset, epoch, row)
+
+    def _union(self, positions: Ints) -> tuple[Ints, Ints]:
+        """Data set and sample of it (counted over its epochs) where all sets are shuffled as one."""
+        total = int(self.sizes.sum())
+        epoch, offset = np.divmod(positions, total)
+        slot = permute(offset, total, keyed_seed(self.seed, "mixture"), epoch)
+        ends = self.sizes.cumsum()
+        dataset = np.searchsorted(ends, slot, side="right")
+        return dataset, epoch * self.sizes[dataset] + slot - (ends - self.sizes)[dataset]
+
+
+class _Mixture:
+    """Data sets by weight: spread evenly over a block of positions, then shuffled within short turns.
+
+    Any window holds whole turns, which follow the weights up to rounding, and parts of two more. A data set's own
+    samples come in turn, so that it is gone through before any of it repeats.
+    """
+
+    def __init__(self, weights: npt.NDArray[np.float64], seed: int) -> None:
+        self._seed = keyed_seed(seed, "mixture")
+        self._counts = _shares(weights)
+        numbers = np.repeat(np.arange(len(weights)), self._counts)
+        nth = np.concatenate([np.arange(count) for count in self._counts])
+        even = np.argsort((nth + 0.5) / self._counts[numbers], kind="stable").reshape(-1, _TURN)
+        even.sort(axis=1)  # by data set, and in turn within it
+        self._dataset, self._nth = numbers[even], nth[even]  # [turns of a block, _TURN]
+
+    def at(self, positions: Ints) -> tuple[Ints, Ints]:
+        """Data set at each position, and which of its samples (counted over its epochs)."""
+        turns, back = np.unique(positions // _TURN, return_inverse=True)
+        block, turn = np.divmod(turns, len(self._dataset))
+        inside = np.tile(np.arange(_TURN), len(turns))
+        slot = permute(inside, _TURN, self._seed, np.repeat(turns, _TURN)).reshape(-1, _TURN)
+        dataset = np.take_along_axis(self._dataset[turn], slot, axis=1)
+        nth = np.empty_like(dataset)
+        np.put_along_axis(nth, np.argsort(dataset, axis=1, kind="stable"), self._nth[turn], axis=1)
+        nth += block[:, None] * self._counts[dataset]
+        place = back, positions % _TURN
+        return dataset[place], nth[place]
 
 
 def _shares(weights: npt.NDArray[np.float64]) -> Ints:
@@ -111,4 +147,5 @@ def _shares(weights: npt.NDArray[np.float64]) -> Ints:
     missing = _BLOCK - int(counts.sum())
     for number in np.argsort(counts - exact, kind="stable")[: max(missing, 0)]:
         counts[number] += 1
+    counts[counts.argmax()] += min(missing, 0)  # tiny weights that were raised to one position
     return counts

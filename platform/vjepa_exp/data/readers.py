@@ -17,7 +17,7 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ReaderChoice
 
 Reader = Literal["pyav", "torchcodec", "decord", "image"]
-Kind = Literal["open", "no_video", "corrupt", "short", "timeout"]
+Kind = Literal["open", "no_video", "corrupt", "short", "timeout", "crash"]
 Frames = npt.NDArray[np.int64]
 FramesTHWC = npt.NDArray[np.uint8]
 
@@ -30,7 +30,7 @@ class DecodeError(Exception):
 
     Attributes:
         kind: `open` not a readable container, `no_video` nothing to decode, `corrupt` decoding fails, `short` fewer
-            frames than asked for, `timeout` the decoder did not come back.
+            frames than asked for, `timeout` the decoder did not come back, `crash` it died.
     """
 
     def __init__(self, kind: Kind, path: str, cause: str) -> None:

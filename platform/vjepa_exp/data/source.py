@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from vjepa_exp.data.augment import augment_clip
 from vjepa_exp.data.clips import clip_frames
+from vjepa_exp.data.crash import noted
 from vjepa_exp.data.deadline import within
 from vjepa_exp.data.manifest import IMAGE, UNLABELLED, Entry, Manifest, Split, holds
 from vjepa_exp.data.order import Order
@@ -41,7 +42,7 @@ is the trainer's work."""
 Rows = npt.NDArray[np.signedinteger[Any]]
 """Numbers of rows of a manifest, [n]."""
 
-_FORMAT = "source 2"  # part of every fingerprint: change it when the same settings give other clips
+_FORMAT = "source 3"  # part of every fingerprint: change it when the same settings give other clips
 _ATTEMPTS = 8
 _DEADLINE_S = 60.0
 _hung: set[str] = set()  # files that this process will not wait for again
@@ -103,7 +104,7 @@ def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -
     if entry.path in _hung:
         raise DecodeError("timeout", entry.path, "the decoder hung on it before")
     try:
-        return within(_DEADLINE_S, decode, entry.path, frames, pick(entry.readers, choice))
+        return within(_DEADLINE_S, noted, decode, entry.path, frames, pick(entry.readers, choice))
     except TimeoutError:
         _hung.add(entry.path)
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s") from None

@@ -24,8 +24,9 @@ class Coverage:
 
     @classmethod
     def of(cls, total: int, unreadable: Iterable[Unreadable]) -> Self:
-        """Coverage with each video listed once, however often and on however many workers it was met."""
-        return cls(total, tuple(sorted(set(unreadable))))
+        """Coverage with each video listed once, however often, for whatever reasons and on however many workers."""
+        once = {one.path: one for one in sorted(unreadable, reverse=True)}
+        return cls(total, tuple(sorted(once.values())))
 
     @property
     def covered(self) -> int:

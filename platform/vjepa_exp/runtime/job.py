@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHECKPOINT = "checkpoint"
 PROGRESS = "progress.json"
 FAILURE = "failure.log"
+DECODING = "decoding"
 PROGRESS_EVERY_S = 0.5
 
 
@@ -52,7 +53,8 @@ class StageJob:
 
     def stream_options(self, row_bytes: int) -> StreamOptions:
         """How rows of this size travel."""
-        return StreamOptions(self.slots.decode_workers, self.execution.steps_per_block, row_bytes)
+        steps = self.execution.steps_per_block
+        return StreamOptions(self.slots.decode_workers, steps, row_bytes, notes=self.folder / DECODING)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,10 @@ class StreamOptions:
         decode_workers: decoding processes of this worker.
         steps_per_block: batches that travel together.
         row_bytes: size of one row, for the size of blocks and the memory in flight.
+        notes: folder where decoders note what they read, so that a file that kills one is known; None: no notes.
     """
 
     decode_workers: int
     steps_per_block: int
     row_bytes: int
+    notes: Path | None = None

@@ -8,7 +8,9 @@ between decoding and training (as it would with `streaming_split`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,13 +18,22 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 
+from vjepa_exp.data.crash import keep_notes
 from vjepa_exp.runtime.rows import Rows, StreamOptions
+from vjepa_exp.runtime.segments import in_segments
 
 MAX_BLOCK_BYTES = 64 * 2**20
 """Blocks of several steps spare Ray's cost per block, but a larger one than this only takes memory."""
 BLOCKS_IN_FLIGHT = 4
-DECODER_RESTARTS = 2
+DECODER_RESTARTS = 20
+"""Of one decoder in one segment: each file that kills it costs one."""
+SEGMENT_BLOCKS = 500
+"""Ray plans every block before the first one is decoded, about 2 ms each."""
+SEGMENT_LEAD = 16
+"""Blocks before the end of a segment at which the next one is planned; its decoders start when cores become free."""
 
+Block = dict[str, int]
+"""The batches `first` to `stop`, or one of several `parts` of them."""
 Batch = dict[str, Any]
 """Column -> array whose first axis counts rows."""
 
@@ -37,9 +48,11 @@ class Source(Protocol):
 class _Decode:
     """Turns a block of batch numbers into decoded rows; lives in a decoding actor."""
 
-    def __init__(self, source: ray.ObjectRef[Source], rows: Rows) -> None:
+    def __init__(self, source: ray.ObjectRef[Source], rows: Rows, notes: Path | None) -> None:
         self._source: Source = ray.get(source)
         self._rows = rows
+        if notes:
+            keep_notes(notes)
 
     def __call__(self, block: dict[str, np.ndarray]) -> Batch:
         first, stop, part, parts = (int(block[name][0]) for name in ("first", "stop", "part", "parts"))
@@ -53,29 +66,29 @@ def stream(source: Source, rows: Rows, options: StreamOptions, first: int = 0) -
     Raises:
         RuntimeError: rows arrived out of order (a fault of this module or of Ray, never of the data).
     """
-    blocks = _blocks(rows, options, first)
-    if not blocks:
-        return
-    for number, batch in _reassemble(_execute(source, rows, options, blocks), rows, blocks):
+    shared = ray.put(source)  # one copy of a large manifest for all decoders of a machine
+    decoded = in_segments(
+        _blocks(rows, options, first), SEGMENT_BLOCKS, SEGMENT_LEAD, partial(_execute, shared, rows, options)
+    )
+    for number, batch in _reassemble(decoded, rows, _blocks(rows, options, first)):
         if batch["position"].tolist() != list(rows.positions(number)):
             raise RuntimeError(f"batch {number} holds the rows {batch['position'].tolist()}, not those of its place")
         yield batch
 
 
-def _blocks(rows: Rows, options: StreamOptions, first: int) -> list[dict[str, int]]:
+def _blocks(rows: Rows, options: StreamOptions, first: int) -> Iterator[Block]:
     """Several batches to a block, or several blocks to a batch that is larger than a block may be."""
     batch_bytes = max(1, -(-rows.batch_size // rows.world) * options.row_bytes)
     steps = min(options.steps_per_block, max(1, MAX_BLOCK_BYTES // batch_bytes))
-    blocks = []
     for start in range(first, rows.num_batches, steps):
         stop = min(start + steps, rows.num_batches)
         num_rows = sum(len(rows.positions(k)) for k in range(start, stop))
         parts = min(num_rows, -(-num_rows * options.row_bytes // MAX_BLOCK_BYTES))
-        blocks += [{"first": start, "stop": stop, "part": part, "parts": parts} for part in range(parts)]
-    return blocks
+        for part in range(parts):
+            yield {"first": start, "stop": stop, "part": part, "parts": parts}
 
 
-def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[dict[str, int]]) -> Iterator[Batch]:
+def _execute(source: ray.ObjectRef[Source], rows: Rows, options: StreamOptions, blocks: list[Block]) -> Iterator[Batch]:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = None  # a block that Ray splits would break the order of batches
@@ -88,7 +101,7 @@ def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[di
     )
     decoded = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         _Decode,
-        fn_constructor_args=(ray.put(source), rows),  # one copy of a large manifest for all decoders of a machine
+        fn_constructor_args=(source, rows, options.notes),
         batch_size=None,
         compute=ActorPoolStrategy(size=options.decode_workers),
         num_cpus=1,
@@ -98,7 +111,7 @@ def _execute(source: Source, rows: Rows, options: StreamOptions, blocks: list[di
     yield from decoded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)  # type: ignore[misc]
 
 
-def _reassemble(decoded: Iterator[Batch], rows: Rows, blocks: list[dict[str, int]]) -> Iterator[tuple[int, Batch]]:
+def _reassemble(decoded: Iterator[Batch], rows: Rows, blocks: Iterable[Block]) -> Iterator[tuple[int, Batch]]:
     pieces: list[Batch] = []
     for block, columns in zip(blocks, decoded, strict=True):
         pieces.append(columns)

@@ -84,3 +84,40 @@ def test_with_weights_a_set_is_gone_through_before_it_repeats() -> None:
 def test_a_tiny_weight_still_gets_its_turn() -> None:
     counts = np.bincount(Order([10, 10], [1e-9, 1.0], seed=1).at(np.arange(10_000)).dataset, minlength=2)
     assert counts[0] == 1
+    counts = np.bincount(Order([10] * 4, [1e-9, 1e-9, 1e-9, 1.0], seed=1).at(np.arange(10_000)).dataset)
+    assert counts.tolist() == [1, 1, 1, 9997]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [[0.5, 0.5], [0.335, 0.1, 0.565], [0.97, 0.02, 0.01], [1 / 7] * 7, [0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07]],
+)
+def test_shares_hold_over_every_window(weights: list[float]) -> None:
+    order = Order([700, 20, 9000, 50, 60, 70, 80][: len(weights)], weights, seed=2)
+    for start in (0, 10**9 - 25_000):
+        dataset = order.at(np.arange(start, start + 50_000)).dataset
+        for number, weight in enumerate(weights):
+            before = np.concatenate([[0], (dataset == number).cumsum()])
+            realised = before[10_000:] - before[:-10_000]
+            assert np.abs(realised - weight * 10_000).max() <= max(0.01 * weight * 10_000, 5)
+
+
+def test_with_weights_the_samples_of_a_set_come_in_turn() -> None:
+    place = Order([700, 21], [0.3, 0.7], seed=1).at(np.arange(40_000))
+    for number, size in enumerate([700, 21]):
+        rows = place.row[place.dataset == number]
+        for epoch in rows[: len(rows) // size * size].reshape(-1, size):
+            assert sorted(epoch.tolist()) == list(range(size))
+
+
+def test_far_positions_are_reached_at_once() -> None:
+    rng = np.random.default_rng(0)
+    order = Order([2_000_000, 40, 170_000], [0.6, 0.1, 0.3], seed=5)
+    far = rng.integers(0, 10**9, 2000)
+    place = order.at(far)
+    assert (place.row < order.sizes[place.dataset]).all()
+    again = order.at(far[::-1])
+    assert all((a == b[::-1]).all() for a, b in zip(place, again, strict=True))
+    nearby = order.at(np.arange(far[0] - 50, far[0] + 50))
+    assert nearby.row[50] == place.row[0]
+    assert nearby.dataset[50] == place.dataset[0]
