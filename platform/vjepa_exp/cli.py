@@ -206,6 +206,18 @@ def data_check(
     _exit(command.check(name, datasets, EachFile(address, verbose=verbose)))
 
 
+@data.command("stats")
+def data_stats(
+    name: Annotated[str, typer.Argument(help="A registered data set, or a manifest file.")],
+    picture: Annotated[Path | None, typer.Option(help="PNG to write; beside the manifest if left out.")] = None,
+    datasets: Datasets = REGISTRY,
+) -> None:
+    """Print and draw what a data set is made of: durations, frame rates, sizes, classes."""
+    from vjepa_exp.commands import stats
+
+    stats.stats(name, datasets, picture)
+
+
 @weights.command("import")
 def weights_import(
     file: Annotated[Path, typer.Argument(help="Checkpoint in the released layout.")],

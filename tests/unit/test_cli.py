@@ -279,6 +279,21 @@ def test_data_import_of_boxes_writes_their_table(call, shared_dir: Path, tmp_pat
     assert read_boxes(tmp_path / "manifests" / "ava.boxes.parquet").actions == {80: "watch (a person)"}
 
 
+def test_data_stats_prints_tables_and_draws(call, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("a/1.png", "b/2.png", "b/3.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / "pictures" / name)
+    assert call("data", "index", "pictures", "--out", "pictures").code == 0
+    outcome = call("data", "stats", "pictures")
+    assert outcome.code == 0, outcome
+    assert "width x height: 40 x 30 3 (100%)" in outcome.out
+    assert "classes in train: 2 of 2, from 'a' (1 files) to 'b' (2)" in outcome.out
+    assert (tmp_path / "manifests" / "pictures.png").stat().st_size > 5000
+    refused(call("data", "stats", "picturs"), "'picturs'", "Did you mean 'pictures'?")
+
+
 def test_data_import_refuses(call, tmp_path: Path) -> None:
     refused(call("data", "import", "k400", "nowhere"), "nowhere is no folder")
     (tmp_path / "empty").mkdir()

@@ -63,18 +63,22 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Lines:
-    """Progress in a pipe."""
+    """Progress in a pipe. The clock starts with the first result: what comes before it is no measure of the rest."""
 
     def __init__(self, what: str, out: Console) -> None:
         self._what, self._out = what, out
-        self._first: tuple[int, float] | None = None
+        self._before: int | None = None
+        self._begun: tuple[int, float] | None = None
         self._said = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        before, begun = self._first = self._first or (done, now)
-        if now - self._said < PIPED_S or done == before:
+        if self._before is None:
+            self._before = done
+        elif self._begun is None and done > self._before:
+            self._begun, self._said = (done, now), now
+        if self._begun is None or done == self._begun[0] or now - self._said < PIPED_S:
             return
-        left = (total - done) * (now - begun) / (done - before)
+        left = (total - done) * (now - self._begun[1]) / (done - self._begun[0])
         self._out.print(f"{self._what}: {done} of {total}, {duration(left)} left", soft_wrap=True)
         self._said = now
