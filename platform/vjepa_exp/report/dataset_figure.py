@@ -78,8 +78,8 @@ def _classes(axes: Axes, stats: Stats) -> None:
     """Files of each class, the largest first."""
     for colour, (split, counts) in zip(COLOURS, stats.labels.items(), strict=False):
         ordered: Numbers = np.sort(counts)[::-1]
-        style = {"marker": "."} if len(ordered) <= 50 else {}
-        axes.plot(np.arange(1, len(ordered) + 1), ordered, color=colour, label=split, **style)
+        marker = "." if len(ordered) <= 50 else ""
+        axes.plot(np.arange(1, len(ordered) + 1), ordered, color=colour, label=split, marker=marker)
     if stats.labels:
         axes.legend(frameon=False)
         axes.set_ylim(bottom=0)
