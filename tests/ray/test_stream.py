@@ -49,11 +49,11 @@ class Heavy(Countable):
 
 
 READER = """
-import os, signal
+import ctypes
 
 def decode(path):
     if path == "3.mp4":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        ctypes.string_at(0)  # as a decoder does it: a signal from os.kill lets this thread go on for a while
 """
 
 
