@@ -28,7 +28,7 @@ from vjepa_models.keyed_rng import keyed_rng
 
 _GOP = 8
 _CODEC_OPTIONS = {
-    "crf": "18",
+    "crf": "14",
     "preset": "veryfast",
     "tune": "fastdecode",
     "x264-params": "open-gop=0:scenecut=0:threads=1",

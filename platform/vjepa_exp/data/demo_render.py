@@ -1,9 +1,9 @@
 """Pictures of the demo data: a textured sprite that crosses a textured background, under snow, from a random generator.
 
 *Appearance* is what the sprite is: its outline. *Motion* is the direction in which it moves. The rest (place, size,
-pose, deformation, speed, textures, background) is drawn anew for every clip. The snow is new in every frame and as
-bright as the sprite itself, so that no single patch of a few frames shows what is there: the sprite has to be put
-together from where it was and where it goes. All is grey, so that no colour tells the sprite apart.
+tilt, deformation, speed, colour, textures, background) is drawn anew for every clip. The snow is new in every frame
+and as bright as the sprite itself, so that no single patch of a few frames shows what is there: the sprite has to be
+put together from where it was and where it goes.
 
 Legend: T frames, S side in pixels; coordinates are in units of the side, the origin in the middle of the frame.
 """
@@ -24,11 +24,13 @@ MOTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", 
 _WAY = (0.6, 0.8)  # of a sprite over the clip
 _PLACE = 0.12  # a sprite is at most so far from the middle when half of the clip is over
 _SIZE = (0.22, 0.28)
+_TILT = 0.3  # radians
 _SPRITE_BRIGHTNESS = 0.7
 _BACKGROUND_BRIGHTNESS = 0.4
 _SPRITE_CONTRAST = 0.1
 _BACKGROUND_CONTRAST = 0.08
-_SNOW = 0.32
+_COLOUR = 0.1
+_SNOW = 0.33
 _FLAKE = 2  # pixels along an edge: finer snow would not survive the encoder
 _ANGLES = 512
 
@@ -48,10 +50,9 @@ def render_clip(
     time_T11 = (np.arange(num_frames) / max(1, num_frames - 1) - 0.5)[:, None, None]
     sprite = _sprite(rng, motion, time_T11, side)
     alpha_TSS = _opacity(rng, APPEARANCES[appearance], sprite)
-    stripes_TSS = _wave(rng, sprite.u, sprite.v, rng.uniform(0.6, 1.6))
-    clip_TSS = alpha_TSS * (_SPRITE_BRIGHTNESS + _SPRITE_CONTRAST * stripes_TSS)
-    clip_TSS += (1 - alpha_TSS) * _background(rng, side) + _snow(rng, num_frames, side)
-    return np.repeat((np.clip(clip_TSS, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=-1)
+    grey_TSS = (1 - alpha_TSS) * _background(rng, side) + _snow(rng, num_frames, side)
+    clip_TSSC = alpha_TSS[..., None] * _texture(rng, sprite) + grey_TSS[..., None]
+    return (np.clip(clip_TSSC, 0, 1) * 255).astype(np.uint8)
 
 
 def render_still(rng: np.random.Generator, appearance: int, side: int) -> npt.NDArray[np.uint8]:
@@ -66,7 +67,7 @@ def _sprite(rng: np.random.Generator, motion: int, time_T11: Floats, side: int) 
     pixel_S = (np.arange(side) + 0.5) / side - 0.5
     a_TSS = pixel_S[None, None] - x - np.cos(direction) * way
     b_TSS = pixel_S[None, :, None] - y - np.sin(direction) * way
-    u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(0, 2 * np.pi))
+    u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(-_TILT, _TILT))
     size, stretch = rng.uniform(*_SIZE), np.exp(rng.uniform(-0.12, 0.12))
     return _Sprite(u_TSS / size * stretch, v_TSS / size / stretch, size * side)
 
@@ -86,6 +87,13 @@ def _opacity(rng: np.random.Generator, appearance: str, sprite: _Sprite) -> Any:
     if appearance == "ring":
         alpha_TSS *= np.clip((radius_TSS - 0.55 * edge_TSS) * sprite.size + 0.5, 0, 1)
     return alpha_TSS
+
+
+def _texture(rng: np.random.Generator, sprite: _Sprite) -> Any:
+    """Stripes in one colour, [T, S, S, 3]."""
+    colour_C = rng.normal(size=3) * _COLOUR
+    stripes_TSS = _wave(rng, sprite.u, sprite.v, rng.uniform(0.6, 1.6))
+    return _SPRITE_BRIGHTNESS + colour_C - colour_C.mean() + _SPRITE_CONTRAST * stripes_TSS[..., None]
 
 
 def _background(rng: np.random.Generator, side: int) -> Any:
