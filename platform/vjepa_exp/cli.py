@@ -38,6 +38,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own m
 
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to work on; this machine if left out.")]
 
+X264Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 PublicSet = Literal["k400", "k600", "k700", "k710", "ssv2", "howto100m", "in1k", "places205", "inat21", "ava"]
 
 STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
@@ -204,6 +205,33 @@ def data_check(
     from vjepa_exp.runtime.files import EachFile
 
     _exit(command.check(name, datasets, EachFile(address, verbose=verbose)))
+
+
+@data.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A registered data set of videos.")],
+    new: Annotated[str | None, typer.Option("--as", help="Name of the new set; NAME_256 if left out.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where its files go; prepared/NEW beside the registry.")] = None,
+    short_side: Annotated[int, typer.Option(min=16, help="Pixels; smaller videos keep their size.")] = 256,
+    gop: Annotated[int, typer.Option(min=1, help="Frames of a group of pictures.")] = 16,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Rate factor of x264: lower is better and larger.")] = 23,
+    preset: Annotated[X264Preset, typer.Option(help="Of x264: slower is smaller.")] = "medium",
+    min_psnr: Annotated[float, typer.Option(help="Decibels that each frame must reach against the source.")] = 22.0,
+    datasets: Datasets = REGISTRY,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Encode a data set again so that it decodes fast, check every file, register it. A killed call continues.
+
+    Small H.264 in closed groups of 16 frames; frames and their times are kept, rotation is applied, sound goes.
+    """
+    from vjepa_exp.commands import prepare as command
+    from vjepa_exp.data.reencode import Settings
+    from vjepa_exp.runtime.files import EachFile
+
+    each = EachFile(address, deadline_s=command.DEADLINE_S, chunk=1, verbose=verbose)
+    settings = Settings(short_side, gop, crf, preset)
+    _exit(command.prepare_set(name, new, folder, settings, min_psnr, datasets, each))
 
 
 @data.command("stats")

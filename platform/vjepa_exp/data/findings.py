@@ -39,16 +39,21 @@ class Look:
         work: takes an absolute path; importable, as other processes do it.
         lost: what stands for a result where there is none: takes the path and the reason.
         columns: of the results.
+        settings: whatever else decides a result.
+        made: the file that the work makes of one, for work that makes files: its results hold as long as what they
+            tell of is there, with as many `bytes`. Those that are not `decodable` are tried again by the next call.
     """
 
     work: Callable[[str], Found]
     lost: Callable[[str, str], Found]
     columns: pa.Schema
+    settings: str = ""
+    made: Callable[[str], str] | None = None
 
     @property
     def version(self) -> str:
         """Results of another version are not used again."""
-        return hashlib.sha256(self.columns.to_string().encode()).hexdigest()[:8]
+        return hashlib.sha256((self.columns.to_string() + self.settings).encode()).hexdigest()[:8]
 
 
 def look_at(
@@ -60,8 +65,8 @@ def look_at(
         files: absolute paths, none twice.
         look: the work.
         each: how it is spread over processes.
-        kept: where results are kept as they come, until all are there; those that it holds for files as they are now
-            are not made again. None: a killed look starts anew.
+        kept: where results are kept as they come, until all are there, or for good where the work makes files; those
+            that it holds for files as they are now are not made again. None: a killed look starts anew.
         progress: called with (files done, files in all).
 
     Returns:
@@ -72,7 +77,7 @@ def look_at(
     """
     progress = progress or (lambda done, total: None)
     with _notes(kept) as notes:
-        todo = np.flatnonzero(~_unchanged(files, _read(notes, look)))
+        todo = np.flatnonzero(~_holding(files, _read(notes, look), look))
         done = len(files) - len(todo)
         progress(done, len(files))
         names = [files[number] for number in todo.tolist()]
@@ -85,7 +90,7 @@ def look_at(
             progress(done, len(files))
         table = _read(notes, look)
         rows = _last(files, table)
-    if kept is not None:
+    if kept is not None and look.made is None:
         kept.unlink()
     return table.select(look.columns.names).take(rows)
 
@@ -120,7 +125,7 @@ def _notes(kept: Path | None) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{kept} is in use: another command looks at these files now") from None
+            raise UserError(f"{kept} is in use: another command works on these files now") from None
         end = file.seek(0, os.SEEK_END)
         start = file.seek(max(0, end - _TAIL))
         file.truncate(start + file.read().rfind(b"\n") + 1)
@@ -151,11 +156,21 @@ def _last(files: Sequence[str], table: pa.Table) -> pa.Array:
     return pc.index_in(pa.array(files, pa.string()), value_set=table["_file"])
 
 
-def _unchanged(files: Sequence[str], table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which of the files are still what their newest result is of."""
-    same = np.zeros(len(files), dtype=np.bool_)
+def _holding(files: Sequence[str], table: pa.Table, look: Look) -> npt.NDArray[np.bool_]:
+    """Which of the files are still what their newest result is of, and so is what was made of them."""
+    holds = np.zeros(len(files), dtype=np.bool_)
     rows = _last(files, table)
     size, changed = table["_bytes"].to_pylist(), table["_changed"].to_pylist()
+    there = _there(table, look)
     for number, row in enumerate(rows.to_pylist()):
-        same[number] = row is not None and _stamp(files[number]) == (size[row], changed[row])
-    return same
+        holds[number] = row is not None and _stamp(files[number]) == (size[row], changed[row]) and there(row)
+    return holds
+
+
+def _there(table: pa.Table, look: Look) -> Callable[[int], bool]:
+    """Whether the file that a result tells of is there."""
+    made = look.made
+    if made is None:
+        return lambda row: True
+    names, good, size = (table[name].to_pylist() for name in ("_file", "decodable", "bytes"))
+    return lambda row: bool(good[row]) and _stamp(made(names[row]))[0] == size[row]

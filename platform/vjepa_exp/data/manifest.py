@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -42,9 +42,9 @@ _SCHEMA = pa.schema(
 )
 FILE_COLUMNS = pa.schema(
     [
-        pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
-        for field in _SCHEMA
-        if field.name not in ("path", "label", "split")
+        pa.field(column.name, pa.string() if pa.types.is_dictionary(column.type) else column.type)
+        for column in _SCHEMA
+        if column.name not in ("path", "label", "split")
     ]
 )
 """What describes a file itself, as `probe` finds it."""
@@ -77,11 +77,13 @@ class Manifest:
         table: one row per file; columns as in the parquet file.
         root: the folder that relative paths count from.
         classes: class names by label.
+        provenance: of a set that was made from another one: which, and how; empty for others.
     """
 
     table: pa.Table
     root: Path
     classes: tuple[str, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def from_columns(columns: Mapping[str, Any], root: Path, classes: tuple[str, ...]) -> Manifest:
@@ -120,7 +122,7 @@ class Manifest:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Manifest:
         """The given rows in the given order."""
-        return Manifest(self.table.take(pa.array(rows)).combine_chunks(), self.root, self.classes)
+        return replace(self, table=self.table.take(pa.array(rows)).combine_chunks())
 
     def images(self) -> npt.NDArray[np.bool_]:
         """Which rows are images, [rows]."""
@@ -137,7 +139,7 @@ class Manifest:
         return np.concatenate(chunks) if chunks else np.zeros(0, dtype=np.bool_)
 
     def _where(self, mask: npt.NDArray[np.bool_]) -> Manifest:
-        return self if mask.all() else Manifest(self.table.filter(pa.array(mask)), self.root, self.classes)
+        return self if mask.all() else replace(self, table=self.table.filter(pa.array(mask)))
 
 
 def holds(column: pa.DictionaryArray, text: str) -> npt.NDArray[np.bool_]:
@@ -177,7 +179,8 @@ def _read(path: Path, split: Split | None, columns: list[str]) -> Manifest:
         raise UserError(f"manifest {path} cannot be read: {str(error).splitlines()[0]}") from None
     table = pa.Table.from_batches(batches, pa.schema([_SCHEMA.field(name) for name in columns]))
     root = (path.parent / schema.metadata[b"root"].decode()).resolve()
-    return Manifest(table, root, tuple(json.loads(schema.metadata[b"classes"])))
+    provenance = json.loads(schema.metadata.get(b"provenance", b"{}"))
+    return Manifest(table, root, tuple(json.loads(schema.metadata[b"classes"])), provenance)
 
 
 def _batches(file: pq.ParquetFile, split: Split | None, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -208,6 +211,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         b"root": (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix().encode(),
         b"classes": json.dumps(manifest.classes).encode(),
     }
+    if manifest.provenance:
+        metadata[b"provenance"] = json.dumps(dict(manifest.provenance), sort_keys=True).encode()
     aside = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -123,7 +123,7 @@ class _Datasets:
                 self.missing.append(name)
                 self._digests[name] = "not registered"
             elif (family := registry.demo_family(name)) is None:
-                self._digests[name] = _file_digest(name, registry.manifest(name))
+                self._digests[name] = file_digest(name, registry.manifest(name))
             else:
                 self._digests[name] = FAMILIES[family].digest
                 recipe = DataRecipe(family=family, digest=FAMILIES[family].digest)
@@ -136,7 +136,12 @@ class _Datasets:
         return _in_order(self._stages[name] for name in names if name in self._stages)
 
 
-def _file_digest(name: str, manifest: Path) -> str:
+def file_digest(name: str, manifest: Path) -> str:
+    """Digest of a registered data set, by which stages know it.
+
+    Raises:
+        UserError: its manifest cannot be read.
+    """
     try:
         with manifest.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
