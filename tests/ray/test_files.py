@@ -10,9 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from vjepa_exp.data.guard import Lost
+from vjepa_exp.data.guard import Lost, in_turn
 from vjepa_exp.data.index import index, index_listing
 from vjepa_exp.data.listing import list_files
+from vjepa_exp.data.prepare import prepare
+from vjepa_exp.data.reencode import Settings
 from vjepa_exp.runtime import files
 from vjepa_exp.runtime.files import EachFile
 
@@ -61,3 +63,13 @@ def test_an_index_on_ray_is_that_of_one_process(datasets_file: Path, tmp_path: P
     manifest = index_listing(list_files(videos), each=EachFile(chunk=2), kept=tmp_path / "kept.jsonl")
     assert manifest.table.equals(index(videos).table)
     assert manifest.column("decodable").all()
+
+
+def test_a_set_prepared_on_ray_is_that_of_one_process(datasets_file: Path, tmp_path: Path) -> None:
+    source, settings = index(datasets_file.parent / "videos"), Settings(short_side=24, preset="ultrafast")
+    found = [
+        prepare(source, tmp_path / name, settings, {}, min_psnr=15, each=each)
+        for name, each in (("ray", EachFile(chunk=1)), ("here", in_turn))
+    ]
+    assert found[0].manifest.table.equals(found[1].manifest.table)
+    assert found[0].manifest.column("decodable").all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -45,6 +46,27 @@ def call(
         return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
 
     return _call
+
+
+@pytest.fixture
+def video_folder(tmp_path: Path) -> Path:
+    """Ten videos in two classes and a file that is none, in each of two splits."""
+    import av
+    import numpy as np
+
+    for number in range(10):
+        path = tmp_path / "videos" / ("train" if number < 6 else "val") / ("up", "down")[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for i in range(12):
+                pixels = np.full((48, 64, 3), 4 * i + number, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
+    for split in ("train", "val"):
+        (tmp_path / "videos" / split / "up" / "broken.mp4").write_bytes(b"not a video" * 300)
+    return tmp_path / "videos"
 
 
 def refused(outcome: Outcome, *words: str) -> None:
@@ -292,6 +314,53 @@ def test_data_stats_prints_tables_and_draws(call, tmp_path: Path) -> None:
     assert "classes in train: 2 of 2, from 'a' (1 files) to 'b' (2)" in outcome.out
     assert (tmp_path / "manifests" / "pictures.png").stat().st_size > 5000
     refused(call("data", "stats", "picturs"), "'picturs'", "Did you mean 'pictures'?")
+
+
+def test_data_prepare_registers_a_set_that_says_where_it_comes_from(call, video_folder: Path, tmp_path: Path) -> None:
+    from vjepa_exp.data.manifest import read_manifest
+
+    assert call("data", "index", str(video_folder), "--out", "mine").code == 0
+    outcome = call("data", "prepare", "mine", "--as", "small", "--preset", "ultrafast", "--short-side", "32")
+    assert outcome.code == 0, outcome
+    assert re.search(r"size: [\d.]+ MiB before, [\d.]+ MiB after, x [\d.]+", outcome.out)
+    assert re.search(r"pyav +[\d.]+ +[\d.]+ +[\d.]+\n", outcome.out)
+    assert outcome.out.count("cannot be read: ") == 2
+    manifest = read_manifest(tmp_path / "manifests" / "small.parquet")
+    assert set(manifest.decodable().column("height")) == {32}
+    provenance = manifest.provenance
+    assert provenance["source"] == "mine"
+    digest = hashlib.sha256((tmp_path / "manifests" / "mine.parquet").read_bytes()).hexdigest()
+    assert provenance["source_digest"] == digest
+    assert (provenance["settings"]["gop"], provenance["settings"]["short_side"]) == (16, 32)
+    assert call("data", "check", "small").code == 0
+    refused(call("data", "prepare", "mine", "--as", "small", "--gop", "8"), "'small' is registered already", "--as")
+    failed = call("data", "prepare", "mine", "--as", "fine", "--preset", "ultrafast", "--min-psnr", "90")
+    refused(failed, "none of the 12 files of 'mine' can be prepared")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mien"], ["'mien'", "Did you mean 'mine'?"]),
+        (["demo_motion"], ["demo set"]),
+        (["mine", "--as", "mine"], ["cannot take its own place"]),
+        (["mine", "--as", "other"], ["'other' is registered already: another data set"]),
+        (["mine", "--as", "../x"], ["letters, digits"]),
+        (["pictures"], ["images only"]),
+    ],
+)
+def test_data_prepare_refuses(call, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    from PIL import Image
+
+    for name in ("mine", "other", "pictures"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / name / "a.png")
+        assert call("data", "index", name, "--out", name).code == 0
+    registry = tmp_path / "datasets.yaml"
+    lines = registry.read_text().split("mine:")
+    registry.write_text(lines[0] + "mine:" + lines[1].replace("image", "video", 1))
+    refused(call("data", "prepare", *arguments), *words)
+    assert not (tmp_path / "prepared").exists()
 
 
 def test_data_import_refuses(call, tmp_path: Path) -> None:

@@ -1,0 +1,180 @@
+"""A set encoded again: every row of the source, nothing done twice, nothing lost in silence."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from PIL import Image
+
+from vjepa_exp.data.findings import Progress
+from vjepa_exp.data.guard import Each, Lost, in_turn
+from vjepa_exp.data.index import index
+from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
+from vjepa_exp.data.prepare import Prepared, prepare, prepared_name
+from vjepa_exp.data.recheck import recheck
+from vjepa_exp.data.reencode import Settings
+from vjepa_exp.data.speed import speeds
+from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.errors import UserError
+
+R = TypeVar("R")
+FAST = Settings(preset="ultrafast")
+
+
+class Watched:
+    """`in_turn`, remembering what was asked for and stopping as a killed process does."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.asked: list[str] = []
+        self._left = stop_after
+
+    def __call__(self, work: Callable[[str], R], items: Sequence[str], /) -> Iterator[tuple[int, R | Lost]]:
+        for number, item in enumerate(items):
+            if not self._left:
+                raise KeyboardInterrupt
+            self._left -= 1
+            self.asked.append(Path(item).name)
+            yield from ((number, result) for _, result in in_turn(work, [item]))
+
+
+def run(
+    source: Manifest,
+    folder: Path,
+    settings: Settings = FAST,
+    each: Each = in_turn,
+    min_psnr: float = 20,
+    progress: Progress | None = None,
+) -> Prepared:
+    return prepare(source, folder, settings, {"source": "x"}, min_psnr=min_psnr, each=each, progress=progress)
+
+
+@pytest.fixture
+def source(video_folder: Path, tmp_path: Path) -> Manifest:
+    shutil.copytree(video_folder, tmp_path / "videos")
+    return index(tmp_path / "videos")
+
+
+def test_every_row_of_the_source_is_there_with_its_label(source: Manifest, tmp_path: Path) -> None:
+    prepared = run(source, tmp_path / "new")
+    manifest = prepared.manifest
+    for name in ("path", "label", "split", "frames", "fps", "width", "height", "decodable"):
+        assert manifest.column(name).tolist() == source.column(name).tolist(), name
+    assert manifest.classes == source.classes
+    assert set(manifest.decodable().column("codec")) == {"h264"}
+    assert set(manifest.decodable().column("readers")) == {"pyav,torchcodec,decord"}
+    assert (prepared.psnr[manifest.column("decodable")] > 30).all()
+    reasons = dict(manifest.unreadable())
+    assert set(reasons) == {str(tmp_path / "new" / split / "up" / "broken.mp4") for split in ("train", "val")}
+    assert all(reason.startswith("source: open: Invalid data") for reason in reasons.values())
+    assert not prepared.failed()
+    assert recheck(manifest) == []
+    assert not list((tmp_path / "new" / ".parts").iterdir())
+
+
+def test_the_manifest_tells_where_the_set_comes_from(source: Manifest, tmp_path: Path) -> None:
+    write_manifest(run(source, tmp_path / "new").manifest, tmp_path / "m.parquet")
+    assert read_manifest(tmp_path / "m.parquet").decodable().subset("val").provenance == {"source": "x"}
+    assert source.provenance == {}
+
+
+def test_a_stopped_call_goes_on_and_a_finished_one_has_nothing_to_do(source: Manifest, tmp_path: Path) -> None:
+    folder, seen = tmp_path / "new", list[tuple[int, int]]()
+    with pytest.raises(KeyboardInterrupt):
+        run(source, folder, each=Watched(stop_after=4))
+    (folder / ".parts" / "left.mp4").write_bytes(b"half")
+    again = Watched()
+    first = run(source, folder, each=again, progress=lambda done, total: seen.append((done, total)))
+    assert (len(again.asked), seen[0], seen[-1]) == (6, (4, 10), (10, 10))
+    assert not list((folder / ".parts").iterdir())
+    once_more = Watched()
+    second = run(source, folder, each=once_more)
+    assert once_more.asked == []
+    assert second.manifest.table.equals(first.manifest.table)
+
+
+def test_only_what_is_missing_or_stale_is_made_again(source: Manifest, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    run(source, folder)
+    (folder / "train/up/0.mp4").unlink()
+    (folder / "train/up/1.mp4").write_bytes(b"spoilt")
+    os.utime(source.root / "train/up/2.mp4", ns=(0, 0))
+    watched = Watched()
+    assert run(source, folder, each=watched).manifest.column("decodable").sum() == 10
+    assert sorted(watched.asked) == ["0.mp4", "1.mp4", "2.mp4"]
+    other = Watched()
+    run(source, folder, dataclasses.replace(FAST, gop=8), each=other)
+    assert len(other.asked) == 10
+
+
+def test_what_is_not_good_enough_is_listed_and_tried_again(source: Manifest, tmp_path: Path) -> None:
+    prepared = run(source, tmp_path / "new", min_psnr=98)
+    assert len(prepared.failed()) == 10
+    assert all("less than 98" in reason for _, reason in prepared.failed())
+    assert not list((tmp_path / "new").rglob("*.mp4"))
+    watched = Watched()
+    assert not run(source, tmp_path / "new", each=watched).failed()
+    assert len(watched.asked) == 10
+
+
+def test_a_file_that_kills_its_process_is_listed(source: Manifest, tmp_path: Path) -> None:
+    def lose(work: Callable[[str], R], items: Sequence[str], /) -> Iterator[tuple[int, R | Lost]]:
+        return ((i, Lost("its process died by SIGSEGV") if i == 2 else result) for i, result in in_turn(work, items))
+
+    prepared = run(source, tmp_path / "new", each=lose)
+    assert [reason for _, reason in prepared.failed()] == ["not prepared: its process died by SIGSEGV"]
+    assert prepared.manifest.column("decodable").sum() == 9
+
+
+def test_files_listed_twice_images_and_other_containers(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    make_video(tmp_path / "a.avi", codec="mpeg4")
+    Image.new("RGB", (400, 300), "red").save(tmp_path / "b.png")
+    (tmp_path / "list.csv").write_text("path,label,split\na.avi,x,train\nb.png,y,train\na.avi,y,val\n")
+    source = index(tmp_path / "list.csv")
+    watched = Watched()
+    manifest = run(source, tmp_path / "new", each=watched).manifest
+    assert watched.asked == ["a.avi", "b.png"]
+    assert manifest.column("path").tolist() == ["a.avi.mp4", "b.png", "a.avi.mp4"]
+    assert manifest.column("readers").tolist() == ["pyav,torchcodec,decord", "image", "pyav,torchcodec,decord"]
+    assert manifest.column("label").tolist() == [0, 1, 1]
+    assert (tmp_path / "new" / "b.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    by_reader = {speed.reader: speed for speed in speeds(source, manifest, ClipSpec())}
+    assert by_reader["decord"].before is None, "decord is not exact on AVI"
+    assert by_reader["decord"].after
+    assert by_reader["pyav"].before
+
+
+def test_two_files_never_take_one_name(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    make_video(tmp_path / "videos/a.avi", codec="mpeg4")
+    make_video(tmp_path / "videos/a.avi.mp4")
+    with pytest.raises(UserError, match=r"a.avi and a.avi.mp4 would both become a.avi.mp4"):
+        run(index(tmp_path / "videos"), tmp_path / "new")
+
+
+def test_names_stay_below_the_folder() -> None:
+    root = Path("/data/set")
+    for path, name in [
+        ("x/a.mp4", "x/a.mp4"),
+        ("x/a.MKV", "x/a.MKV.mp4"),
+        ("/data/set/y/b.webm", "y/b.webm.mp4"),
+        ("/elsewhere/c.mp4", "elsewhere/c.mp4"),
+        ("../d.mp4", "data/d.mp4"),
+    ]:
+        assert prepared_name(path, root) == name
+
+
+def test_a_full_disk_stops_the_work_and_what_is_done_is_kept(
+    source: Manifest, small_disk: Callable[[str], Path]
+) -> None:
+    folder = small_disk("24k") / "new"
+    with pytest.raises(UserError, match="No space left on device"):
+        run(source, folder)
+    done = {path.name for path in folder.rglob("*.mp4")}
+    small_disk("4m")
+    assert run(source, folder).manifest.column("decodable").sum() == 10
+    assert done
