@@ -53,7 +53,7 @@ def make_videos(folder: Path, width: int, height: int, frames: int, gop: int, co
     folder.mkdir()
     for number in range(count):
         with av.open(str(folder / f"{number:02d}.mp4"), "w") as container:
-            stream = container.add_stream("libx264", rate=30, options={"crf": "23", "g": str(gop)})
+            stream = container.add_stream("libx264", rate=30, options={"crf": "19", "g": str(gop)})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for i in range(frames):
                 if i % (frames // 2) == 0:

@@ -113,9 +113,9 @@ def test_only_what_is_missing_or_stale_is_made_again(source: Manifest, tmp_path:
 
 
 def test_what_is_not_good_enough_is_listed_and_tried_again(source: Manifest, tmp_path: Path) -> None:
-    prepared = run(source, tmp_path / "new", min_psnr=98)
+    prepared = run(source, tmp_path / "new", min_psnr=120)
     assert len(prepared.failed()) == 10
-    assert all("less than 98" in reason for _, reason in prepared.failed())
+    assert all("less than 120" in reason for _, reason in prepared.failed())
     assert not list((tmp_path / "new").rglob("*.mp4"))
     watched = Watched()
     assert not run(source, tmp_path / "new", each=watched).failed()
