@@ -84,6 +84,7 @@ def prepare(
     Raises:
         UserError: another process is at work in `folder`, it cannot be written, or two files would have one name.
     """
+    folder = folder.resolve()  # processes on other machines start elsewhere
     readable = pc.unique(source.table.filter(source.table["decodable"])["path"])
     names = {path: prepared_name(path, source.root) for path in pc.unique(source.table["path"]).to_pylist()}
     _require_one_name_each(names)
@@ -95,7 +96,7 @@ def prepare(
     found = look_at(files, look, partial(_watched, each, folder / PARTS), kept=folder / NOTES, progress=progress)
     table = _rows(source, found, readable, names)
     columns = {name: table[name] for name in ("path", "label", "split", *FILE_COLUMNS.names)}
-    manifest = Manifest.from_columns(columns, folder.resolve(), source.classes)
+    manifest = Manifest.from_columns(columns, folder, source.classes)
     manifest = dataclasses.replace(manifest, provenance=dict(provenance))
     return Prepared(manifest, source, table["psnr"].to_numpy(), table["even"].to_numpy())
 

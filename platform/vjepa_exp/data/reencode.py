@@ -20,6 +20,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from vjepa_exp.data.reader_pyav import frames_in_turn
+from vjepa_exp.data.readers import DecodeError
 
 PREPARE_FORMAT = 1
 """Part of what decides whether a prepared file is made anew: change it when the same settings give another file."""
@@ -165,7 +166,9 @@ def encode(source: str, out: Path, settings: Settings, *, even: bool = False) ->
         OSError: `out` cannot be written.
     """
     frames = shown(source, even=even)
-    first = next(frames)
+    first = next(frames, None)
+    if first is None:
+        raise DecodeError("short", source, "no frames")
     picture = Picture(first.frame, settings.short_side)
     rate = average_rate(source) or _EVEN_RATE
     base = 1 / rate if even else first.frame.time_base

@@ -16,10 +16,6 @@ from vjepa_exp.data.probe import FileInfo, probe
 from vjepa_exp.data.readers import DecodeError, Frames, FramesTHWC, Reader, decode, load
 from vjepa_exp.data.reencode import Picture, Settings, UntimedError, shown
 
-MIN_PSNR = 22.0
-"""Decibels that each frame of a prepared video must reach by default: below the worst that x264 makes at its default
-rate factor of any of the real videos tried (26), far above what two different pictures have in common (10 to 18)."""
-
 _WINDOW, _WINDOWS = 64, 16  # frames that readers are asked for at once, and how many such requests at most
 _READER_DEADLINE_S = 120.0
 _BEST = 99.0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +20,7 @@ from vjepa_exp.data.guard import Each, Lost, in_turn
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
 from vjepa_exp.data.prepare import Prepared, prepare, prepared_name
+from vjepa_exp.data.probe import probe
 from vjepa_exp.data.recheck import recheck
 from vjepa_exp.data.reencode import Settings
 from vjepa_exp.data.speed import speeds
@@ -96,6 +100,56 @@ def test_a_stopped_call_goes_on_and_a_finished_one_has_nothing_to_do(source: Man
     second = run(source, folder, each=once_more)
     assert once_more.asked == []
     assert second.manifest.table.equals(first.manifest.table)
+
+
+KILLED = """
+import sys
+from functools import partial
+from pathlib import Path
+from vjepa_exp.data.guard import each_locally
+from vjepa_exp.data.manifest import read_manifest
+from vjepa_exp.data.prepare import prepare
+from vjepa_exp.data.reencode import Settings
+if __name__ == "__main__":
+    each = partial(each_locally, processes=2, deadline_s=60)
+    settings = Settings(preset="ultrafast")
+    prepare(read_manifest(Path(sys.argv[1])), Path(sys.argv[2]), settings, {"source": "x"}, min_psnr=20, each=each)
+"""
+
+
+def test_a_call_killed_for_real_leaves_only_whole_files(
+    make_video: Callable[..., Path], source: Manifest, tmp_path: Path
+) -> None:
+    for i in range(40):
+        make_video(source.root / "train/down" / f"more{i}.mp4", frames=60)
+    source = index(source.root)
+    script, folder = tmp_path / "killed.py", tmp_path / "new"
+    script.write_text(KILLED)
+    write_manifest(source, tmp_path / "m.parquet")
+    process = subprocess.Popen([sys.executable, script, tmp_path / "m.parquet", folder])
+    notes, deadline = folder / "prepare.jsonl", time.monotonic() + 200
+    while not notes.exists() or notes.read_bytes().count(b"\n") < 5:
+        assert time.monotonic() < deadline, "nothing was prepared"
+        assert process.poll() is None, "was not killed in time"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    known = notes.read_bytes().count(b"\n")
+    whole = [path for path in folder.rglob("*.mp4") if path.parent.name != ".parts"]
+    assert all(probe(path).decodable for path in whole)
+    watched = Watched()
+    manifest = run(source, folder, each=watched).manifest
+    assert len(watched.asked) == 50 - known
+    assert manifest.table.equals(run(source, tmp_path / "unbroken").manifest.table)
+
+
+def test_two_at_once_are_refused(source: Manifest, tmp_path: Path) -> None:
+    def nested(work: Callable[[str], R], items: Sequence[str], /) -> Iterator[tuple[int, R | Lost]]:
+        with pytest.raises(UserError, match="in use"):
+            run(source, tmp_path / "new")
+        return in_turn(work, items)
+
+    assert run(source, tmp_path / "new", each=nested).manifest.column("decodable").sum() == 10
 
 
 def test_only_what_is_missing_or_stale_is_made_again(source: Manifest, tmp_path: Path) -> None:
