@@ -334,7 +334,7 @@ def test_data_prepare_registers_a_set_that_says_where_it_comes_from(call, video_
     assert (provenance["settings"]["gop"], provenance["settings"]["short_side"]) == (16, 32)
     assert call("data", "check", "small").code == 0
     refused(call("data", "prepare", "mine", "--as", "small", "--gop", "8"), "'small' is registered already", "--as")
-    failed = call("data", "prepare", "mine", "--as", "fine", "--preset", "ultrafast", "--min-psnr", "90")
+    failed = call("data", "prepare", "mine", "--as", "fine", "--preset", "ultrafast", "--min-psnr", "120")
     refused(failed, "none of the 12 files of 'mine' can be prepared")
 
 
