@@ -1,6 +1,6 @@
 """Clips per second and core into a training worker: the stream over bare decord and over the reference's loading.
 
-    python benchmarks/data_plane.py                   # makes its videos; about half an hour on two cores
+    python benchmarks/data_plane.py                   # makes its videos; one to two hours on two cores
     python benchmarks/data_plane.py FOLDER_OR_CSV     # own videos, those that all readers decode exactly
     python benchmarks/data_plane.py --quick           # whether it works; its figures mean nothing
 
@@ -17,7 +17,8 @@ crops and resizes the same clips (16 frames, every 4th, to 224 pixels) on the sa
 - libav: as many processes as cores that decode every packet from the key frame to the last wanted frame, and do nothing
   with it (not a limit: the PyAV reader leaves packets out)
 
-Each measurement is a process of its own with its own children, timed after a warm-up and before its end. Sides take
+Each measurement is a process of its own with its own children, timed after a warm-up of as many batches as the stream
+decodes ahead, and before its end. Sides take
 turns; a ratio is that of one round, and the median over the rounds is given with the least and the greatest. CPU time
 is that of all processes of a side. Memory is measured in runs of their own: the sum over all processes of a side of
 what each alone uses plus its share of what several use (PSS), and of all that each sees (RSS, which counts shared pages
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -116,7 +118,7 @@ class Work:
     @property
     def num_batches(self) -> int:
         """More than are timed: the end, at which some processes have nothing to do, is not."""
-        return self.first + self.warm_up + self.batches + 2 * self.cores + 2
+        return self.first + 2 * self.warm_up + self.batches
 
 
 @dataclass(frozen=True)
@@ -399,6 +401,15 @@ def print_starts(videos: Videos, common: dict[str, int], rounds: int) -> None:
         print(f"{name:36}{spread(seconds)}")
 
 
+def warm_up_batches(cores: int, batch: int) -> int:
+    """As many as the stream decodes ahead, since those may be there when the worker begins to take them."""
+    from vjepa_exp.runtime.stream import BLOCKS_IN_FLIGHT, MAX_BLOCK_BYTES
+
+    clip_bytes = DATA.clip.num_frames * DATA.clip.resolution**2 * 3
+    ahead = (BLOCKS_IN_FLIGHT + cores) * MAX_BLOCK_BYTES / (batch * clip_bytes)
+    return cores * math.ceil(ahead / cores)
+
+
 def make(scratch: Path, given: Path | None, quick: bool) -> Iterator[Videos]:
     """The videos, indexed and prepared."""
     if given:
@@ -431,7 +442,7 @@ def main() -> None:
     parser.add_argument("videos", nargs="?", type=Path, help="folder or list of videos; default: makes its own")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--batches", type=int, default=24, help="timed in each measurement")
+    parser.add_argument("--batches", type=int, default=40, help="timed in each measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a few clips of short videos")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -440,8 +451,9 @@ def main() -> None:
         work = Work(**json.loads(args.work))
         print(json.dumps(asdict(SIDES[work.side](work))))
         return
-    batch, batches, rounds = (4, 4, 1) if args.quick else (args.batch, args.batches, args.rounds)
-    common = {"cores": args.cores, "batch": batch, "warm_up": 2 * args.cores, "batches": batches}
+    batches, rounds = (2 * args.cores, 1) if args.quick else (args.batches, args.rounds)
+    warm_up = warm_up_batches(args.cores, args.batch)
+    common = {"cores": args.cores, "batch": args.batch, "warm_up": warm_up, "batches": batches}
     here = environment()
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {here['cpu']}, {args.cores} of {here['cores']} cores, ", end="")
     print(f"load average {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, ", end="")
