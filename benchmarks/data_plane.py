@@ -1,6 +1,6 @@
 """Clips per second and core into a training worker: the stream over bare decord and over the reference's loading.
 
-    python benchmarks/data_plane.py                   # makes its videos; one to two hours on two cores
+    python benchmarks/data_plane.py                   # makes its videos; under an hour on two cores
     python benchmarks/data_plane.py FOLDER_OR_CSV     # own videos, those that all readers decode exactly
     python benchmarks/data_plane.py --quick           # whether it works; its figures mean nothing
 
@@ -18,11 +18,11 @@ crops and resizes the same clips (16 frames, every 4th, to 224 pixels) on the sa
   with it (not a limit: the PyAV reader leaves packets out)
 
 Each measurement is a process of its own with its own children, timed after a warm-up of as many batches as the stream
-decodes ahead, and before its end. Sides take
-turns; a ratio is that of one round, and the median over the rounds is given with the least and the greatest. CPU time
-is that of all processes of a side. Memory is measured in runs of their own: the sum over all processes of a side of
-what each alone uses plus its share of what several use (PSS), and of all that each sees (RSS, which counts shared pages
-again and again). Files are read before and lie in the page cache. Results are to be kept from a quiet machine.
+decodes ahead, and before its end. Sides take turns; a ratio is that of one round, and the median over the rounds is
+given with the least and the greatest. CPU time is that of all processes of a side. Memory is measured in runs of their
+own: the sum over all processes of a side of what each alone uses plus its share of what several use (PSS), and of all
+that each sees (RSS, which counts shared pages again and again). Files were just written and lie in the page cache.
+Results are to be kept from a quiet machine. Needs Linux.
 """
 
 from __future__ import annotations
@@ -443,7 +443,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--batches", type=int, default=40, help="timed in each measurement")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a few clips of short videos")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
