@@ -140,7 +140,8 @@ def test_a_call_killed_for_real_leaves_only_whole_files(
     watched = Watched()
     manifest = run(source, folder, each=watched).manifest
     assert len(watched.asked) == 50 - known
-    assert manifest.table.equals(run(source, tmp_path / "unbroken").manifest.table)
+    unbroken = run(source, tmp_path / "unbroken").manifest
+    assert manifest.table.drop("bytes").equals(unbroken.table.drop("bytes"))
 
 
 def test_two_at_once_are_refused(source: Manifest, tmp_path: Path) -> None:
