@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vjepa_exp.graph.demo import FAMILIES
-from vjepa_exp.graph.stage import LEVELS, Stage
-from vjepa_exp.graph.variants import Variant, expand
+from vjepa_exp.graph.stage import LEVELS, NOT_BUILT, Stage
+from vjepa_exp.graph.variants import Variant, expand, released_rows
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.experiment import Recipe
+from vjepa_exp.spec.evaluate import PROBES, AttentiveProbe, Detection, EvaluationSpec, Finetune, LinearProbe
+from vjepa_exp.spec.experiment import Recipe, ReleasedModel, TimingColumn
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.masks import RandomTubeMask
 from vjepa_exp.spec.pretrain import PretrainSpec
-from vjepa_exp.spec.stages import DataRecipe, Digests, PretrainRecipe, ProbeRecipe
+from vjepa_exp.spec.stages import (
+    DataRecipe,
+    DetectRecipe,
+    Digests,
+    FinetuneRecipe,
+    PretrainRecipe,
+    ProbeRecipe,
+    ReleasedRecipe,
+)
+
+QUOTED = "taken over from another paper, evaluated by nobody here"
+TIMING = "the timing of an iteration on one GPU is not built yet"
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,20 @@ class Cell:
     seed: int
     column: str
     stage: Stage
+    variant_seed: int
+    """The variant's; `seed` differs from it where the evaluation alone is repeated."""
     baseline: bool = False
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A cell of the table that no number of ours can stand in, and why; `stage` is the work that would yield it."""
+
+    variant: str
+    seed: int
+    column: str
+    reason: str
+    stage: Stage | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +71,10 @@ class Plan:
     """(Variant name, seed) -> its pretraining."""
     missing_datasets: tuple[str, ...]
     """Data sets that are not registered here; with any of them missing the fingerprints are provisional."""
+    gaps: tuple[Gap, ...] = ()
+    """Cells that are declared and planned, but not available."""
+    released: Mapping[str, ReleasedModel] = field(default_factory=dict)
+    """Rows that are other people's models."""
 
     def purpose(self, stage: Stage) -> str:
         """What a stage is for, in the words of the study: its variants, a probe's column before them; '' for data."""
@@ -73,12 +102,12 @@ class Plan:
         return f"{names}{self._seeds(keys)}"
 
     def _seeds(self, keys: list[tuple[str, int]]) -> str:
-        repeated = len({variant.seed for variant in self.variants}) > 1
+        repeated = len({variant.seed for variant in self.variants} | {cell.seed for cell in self.cells}) > 1
         return f", seed {', '.join(str(seed) for seed in dict.fromkeys(seed for _, seed in keys))}" if repeated else ""
 
     def levels(self) -> list[list[Stage]]:
         """The stages by level, empty levels left out; stages of one level are independent."""
-        grouped = [[stage for stage in self.stages if stage.level == level] for level in range(len(LEVELS))]
+        grouped = [[stage for stage in self.stages if stage.level == level] for level in sorted(set(LEVELS.values()))]
         return [stages for stages in grouped if stages]
 
 
@@ -91,24 +120,72 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
     """
     experiment = resolved.experiment
     variants = expand(resolved)
-    datasets = _Datasets(registry, (name for variant in variants for name in used_datasets(variant.recipe)))
-    cells = []
+    released = released_rows(resolved)
+    evaluations = [e for columns in (*(v.recipe.evaluate for v in variants), *released.values()) for e in columns.values()]
+    mixtures = [entry.dataset for variant in variants for entry in variant.recipe.pretrain.data.mixture]
+    datasets = _Datasets(registry, [*mixtures, *(evaluation.dataset for evaluation in evaluations)])
+    cells, gaps = list[Cell](), list[Gap]()
     pretraining = {}
     for variant in variants:
         pretrain = _pretrain_stage(variant.recipe, datasets)
         pretraining[variant.name, variant.seed] = pretrain
-        for encoder in (pretrain, None) if "random_init" in experiment.baselines else (pretrain,):
-            for column in variant.recipe.evaluate:
-                probe = _probe_stage(variant.recipe, column, datasets, encoder)
-                cells.append(Cell(variant.name, variant.seed, column, probe, baseline=encoder is None))
-    stages = _in_order([*pretraining.values(), *(cell.stage for cell in cells)])
-    return Plan(resolved, tuple(variants), tuple(cells), stages, pretraining, tuple(datasets.missing))
+        _lay_out(variant, pretrain, datasets, cells, gaps)
+        if "random_init" in experiment.baselines:
+            _lay_out(variant, None, datasets, cells, [])
+        timed = [name for name, column in experiment.derived.items() if isinstance(column, TimingColumn)]
+        gaps += (Gap(variant.name, variant.seed, name, TIMING) for name in timed)
+    for row, columns in released.items():
+        gaps += _released_gaps(row, experiment.released[row], columns, experiment.recipe.seed, datasets)
+        others = [name for name in experiment.derived if name not in experiment.released[row].quoted]
+        gaps += (Gap(row, experiment.recipe.seed, name, NOT_BUILT["released"]) for name in others)
+        gaps += (Gap(row, experiment.recipe.seed, name, QUOTED) for name in experiment.released[row].quoted)
+    asked_for = [stage for key, stage in pretraining.items() if _wanted(key, resolved, cells)]
+    stages = _in_order([*asked_for, *(cell.stage for cell in cells)])
+    missing = tuple(name for name in datasets.missing if any(name in _digests(stage) for stage in stages))
+    return Plan(
+        resolved, tuple(variants), tuple(cells), stages, pretraining, missing, tuple(gaps), experiment.released
+    )
+
+
+def _wanted(key: tuple[str, int], resolved: ResolvedExperiment, cells: list[Cell]) -> bool:
+    """Whether a pretraining serves anything that can be done: an evaluation, itself, or the count of what it saw."""
+    experiment = resolved.experiment
+    if not experiment.recipe.evaluate or any(column.kind == "samples" for column in experiment.derived.values()):
+        return True
+    return any(cell.variant == key[0] and not cell.baseline for cell in cells)
+
+
+def _lay_out(variant: Variant, pretrain: Stage | None, datasets: _Datasets, cells: list[Cell], gaps: list[Gap]) -> None:
+    """The cells of a variant, on its pretrained encoder or on a random one; what cannot be done goes to the gaps."""
+    for column, evaluation in variant.recipe.evaluate.items():
+        for seed in evaluation.seeds or (variant.seed,):
+            stage = _evaluation_stage(variant.recipe, evaluation, seed, datasets, pretrain)
+            if stage.kind in NOT_BUILT:
+                gaps.append(Gap(variant.name, seed, column, NOT_BUILT[stage.kind], stage))
+            else:
+                cells.append(Cell(variant.name, seed, column, stage, variant.seed, baseline=pretrain is None))
+
+
+def _released_gaps(
+    row: str, model: ReleasedModel, columns: Mapping[str, EvaluationSpec], seed: int, datasets: _Datasets
+) -> Iterator[Gap]:
+    for column, evaluation in columns.items():
+        for repeat in evaluation.seeds or (seed,):
+            digests = datasets.digests([evaluation.dataset])
+            recipe = ReleasedRecipe(seed=repeat, weights=model.weights, evaluation=evaluation.once(), digests=digests)
+            stage = Stage("released", f"{model.weights}-{evaluation.dataset}-s{repeat}", recipe)
+            yield Gap(row, repeat, column, NOT_BUILT["released"], stage)
+
+
+def _digests(stage: Stage) -> Digests:
+    return {} if isinstance(stage.recipe, DataRecipe) else stage.recipe.digests
 
 
 def used_datasets(recipe: Recipe) -> list[str]:
-    """The data sets of a recipe, each once."""
+    """The data sets that the stages of a recipe need, each once; those of evaluations that nothing can do are not."""
     mixture = [entry.dataset for entry in recipe.pretrain.data.mixture]
-    return list(dict.fromkeys([*mixture, *(probe.dataset for probe in recipe.evaluate.values())]))
+    probes = [evaluation.dataset for evaluation in recipe.evaluate.values() if evaluation.kind in PROBES]
+    return list(dict.fromkeys([*mixture, *probes]))
 
 
 class _Datasets:
@@ -161,16 +238,31 @@ def _pretrain_stage(recipe: Recipe, datasets: _Datasets) -> Stage:
     return Stage("pretrain", name, settings, datasets.stages(names))
 
 
-def _probe_stage(recipe: Recipe, column: str, datasets: _Datasets, pretrain: Stage | None) -> Stage:
-    probe = recipe.evaluate[column]
+def _evaluation_stage(
+    recipe: Recipe, evaluation: EvaluationSpec, seed: int, datasets: _Datasets, pretrain: Stage | None
+) -> Stage:
+    digests, once = datasets.digests([evaluation.dataset]), evaluation.once()
+    if isinstance(once, Finetune):
+        once = once.of_arch(recipe.model.arch)
+        tuned = FinetuneRecipe(seed=seed, model=recipe.model, finetune=once, digests=digests)
+        return Stage("finetune", f"{once.dataset}-s{seed}", tuned, (pretrain,) if pretrain else ())
+    if isinstance(once, Detection):
+        found = DetectRecipe(seed=seed, model=recipe.model, detection=once, digests=digests)
+        return Stage("detect", f"{once.dataset}-s{seed}", found, (pretrain,) if pretrain else ())
+    return _probe_stage(recipe, once, seed, datasets, pretrain)
+
+
+def _probe_stage(
+    recipe: Recipe, probe: AttentiveProbe | LinearProbe, seed: int, datasets: _Datasets, pretrain: Stage | None
+) -> Stage:
     settings = ProbeRecipe(
-        seed=recipe.seed,
+        seed=seed,
         model=recipe.model,
         encoder="pretrained" if pretrain else "random_init",
         probe=probe,
         digests=datasets.digests([probe.dataset]),
     )
-    name = f"{probe.dataset}-{settings.encoder}-s{recipe.seed}"
+    name = f"{probe.dataset}-{settings.encoder}-s{seed}"
     inputs = datasets.stages([probe.dataset])
     return Stage("probe", name, settings, (*inputs, pretrain) if pretrain else inputs)
 

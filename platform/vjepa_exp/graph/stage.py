@@ -9,14 +9,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
 
-from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe, ProbeRecipe
+from vjepa_exp.spec.stages import StageRecipe
 
 FORMAT: Final = 1
 """Version of fingerprints and records; raised when the same recipe starts to mean other numbers."""
 
-Kind = Literal["data", "pretrain", "probe"]
-LEVELS: tuple[Kind, ...] = ("data", "pretrain", "probe")
-"""Kinds of stages in the order of work: a stage's inputs are of earlier kinds."""
+Kind = Literal["data", "pretrain", "probe", "finetune", "detect", "released"]
+LEVELS: Mapping[Kind, int] = {"data": 0, "pretrain": 1, "probe": 2, "finetune": 2, "detect": 2, "released": 2}
+"""Kinds of stages in the order of work: a stage's inputs are of earlier levels."""
+NOT_BUILT: Mapping[Kind, str] = {
+    "finetune": "end-to-end fine-tuning is not built yet",
+    "detect": "detection heads on boxes are not built yet",
+    "released": "models of others cannot be loaded yet",
+}
+"""Kinds that are planned and costed but that nothing can run, and why."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Stage:
 
     kind: Kind
     name: str
-    recipe: DataRecipe | PretrainRecipe | ProbeRecipe
+    recipe: StageRecipe
     inputs: tuple[Stage, ...] = ()
 
     @cached_property
@@ -41,8 +47,8 @@ class Stage:
 
     @property
     def level(self) -> int:
-        """0 data, 1 pretrain, 2 probe: stages of one level do not need each other."""
-        return LEVELS.index(self.kind)
+        """0 data, 1 pretrain, 2 what stands on an encoder: stages of one level do not need each other."""
+        return LEVELS[self.kind]
 
     def input(self, kind: Kind) -> Stage | None:
         """The input of a kind, None where there is none (a random encoder has no `pretrain` input)."""

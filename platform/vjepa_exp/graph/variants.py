@@ -5,19 +5,24 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import exp, log
+from random import Random
 
 import vjepa_ablations
 from vjepa_ablations.ablation import Ablation
+from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.document import Document, Keys
 from vjepa_exp.spec.errors import Problem, SpecError
+from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.problems import nearest, validate
+from vjepa_exp.spec.vary import Choice, Grid, LogUniform, Search
 
 BASE = "base"
-"""Name of the only variant of an experiment in which nothing varies."""
+"""Name of the only variant of an experiment in which nothing varies, where it is no row of the paper."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,25 @@ class Variant:
 
 
 def expand(resolved: ResolvedExperiment) -> list[Variant]:
-    """The variants of an experiment: seeds inside levels, levels in the order of the ablation or the axes.
+    """The variants of an experiment: seeds inside levels, levels in the order of the ablation, the axes or the draws.
 
     Raises:
         SpecError: an unknown ablation or field, a level that makes no valid recipe, two equal variants.
     """
     experiment = resolved.experiment
-    if experiment.vary is None:
-        levels = [Variant(BASE, "V-JEPA", {}, experiment.recipe.seed, experiment.recipe)]
-    elif experiment.vary.ablation is not None:
-        levels = _ablation_levels(resolved, experiment.vary.ablation)
+    if not experiment.own:
+        return []
+    vary = experiment.vary
+    if vary is None:
+        name = experiment.paper.row if experiment.paper and experiment.paper.row else BASE
+        levels = [Variant(name, "V-JEPA", {}, experiment.recipe.seed, experiment.recipe)]
+    elif vary.ablation is not None:
+        levels = _ablation_levels(resolved, vary.ablation)
+    elif vary.search is not None:
+        levels = _search_levels(resolved, vary.search)
     else:
-        levels = _axis_levels(resolved, experiment.vary.axes)
+        levels = _axis_levels(resolved, vary.axes)
+    levels = [replace(level, recipe=_with_stand_ins(level.recipe, resolved)) for level in levels]
     _refuse_equal(resolved, levels)
     if not experiment.seeds:
         return levels
@@ -57,6 +69,25 @@ def expand(resolved: ResolvedExperiment) -> list[Variant]:
         for v in levels
         for seed in experiment.seeds
     ]
+
+
+def released_rows(resolved: ResolvedExperiment) -> dict[str, dict[str, EvaluationSpec]]:
+    """Rows that are other people's models, with the columns that they would have to be evaluated for.
+
+    Raises:
+        SpecError: what a row changes in a column is not valid.
+    """
+    experiment = resolved.experiment
+    rows = {}
+    for row, model in experiment.released.items():
+        at: Keys = ("released", row, "evaluate")
+        recipe = experiment.recipe
+        if model.evaluate:
+            document = Document(recipe.to_json(), resolved.document.part(("recipe",)).marks)
+            document.merge(resolved.document.part(at), ("evaluate",))
+            recipe = validate(Recipe, document, ("recipe",))
+        rows[row] = {column: e for column, e in recipe.evaluate.items() if column not in model.quoted}
+    return rows
 
 
 def known_ablations() -> dict[str, Ablation]:
@@ -82,9 +113,10 @@ def _ablation_levels(resolved: ResolvedExperiment, name: str) -> list[Variant]:
         raise _problem(resolved, ("vary", "ablation"), f"there is no ablation '{name}'.{hint}")
     try:
         recipes = ablation(resolved.experiment.recipe)
-    except ValueError as error:  # the recipe does not suit the factor: its own words, or pydantic's
+    except (ValueError, AssertionError) as error:  # the recipe does not suit the factor, or the factor is wrong
         line = str(error).replace("\n", " ")
-        raise _problem(resolved, ("vary", "ablation"), f"'{name}' does not suit this recipe: {line}") from None
+        message = f"'{name}' does not suit this recipe: {line} ({ablation.where})"
+        raise _problem(resolved, ("vary", "ablation"), message) from None
     return [Variant(level, level, {name: level}, recipe.seed, recipe) for level, recipe in recipes.items()]
 
 
@@ -92,34 +124,87 @@ def _axis_levels(resolved: ResolvedExperiment, axes: dict[str, dict[str, object]
     variants = []
     for combination in itertools.product(*axes.values()):
         levels = dict(zip(axes, combination, strict=True))
-        label = ", ".join(f"{axis.rpartition('.')[2]} = {level}" for axis, level in levels.items())
-        recipe = _recipe_with(resolved, levels)
-        variants.append(Variant("-".join(combination), label, levels, recipe.seed, recipe))
+        values = {axis: resolved.document.part(("vary", "axes", axis, level)) for axis, level in levels.items()}
+        recipe = _recipe_with(resolved, values, ("vary", "axes"))
+        variants.append(Variant("-".join(combination), _label(levels), levels, recipe.seed, recipe))
     for axis, named in axes.items():
         if not named:
             raise _problem(resolved, ("vary", "axes", axis), "the axis has no values")
     return variants
 
 
-def _recipe_with(resolved: ResolvedExperiment, levels: dict[str, str]) -> Recipe:
-    """The base recipe with the chosen value of every axis; a wrong value is reported at its own line."""
+def _search_levels(resolved: ResolvedExperiment, search: Search) -> list[Variant]:
+    """Every crossing of the grids with `num_samples` draws of the rest; draw i does not depend on how many there are."""
+    at: Keys = ("vary", "search", "space")
+    grids = {field: d.values for field, d in search.space.items() if isinstance(d, Grid)}
+    drawn = {field: d for field, d in search.space.items() if not isinstance(d, Grid)}
+    variants = []
+    for i in range(search.num_samples if drawn else 1):
+        sample = {field: _draw(d, Random(f"{search.seed}/{field}/{i}")) for field, d in drawn.items()}
+        for combination in itertools.product(*grids.values()):
+            given = dict(zip(grids, combination, strict=True)) | sample
+            values = {f: Document(given[f], {(): resolved.document.mark((*at, f))}) for f in search.space}
+            recipe = _recipe_with(resolved, values, at)
+            levels = {field: _short(given[field]) for field in search.space}
+            variants.append(Variant(f"t{len(variants):03}", _label(levels), levels, recipe.seed, recipe))
+    return variants
+
+
+def _draw(distribution: LogUniform | Choice, random: Random) -> object:
+    if isinstance(distribution, Choice):
+        return random.choice(distribution.values)
+    low, high = log(distribution.low), log(distribution.high)
+    return float(f"{exp(low + random.random() * (high - low)):.4g}")  # what is printed is what is run
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _label(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{field.rpartition('.')[2]} = {level}" for field, level in levels.items())
+
+
+def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], at: Keys) -> Recipe:
+    """The base recipe with other values in dotted fields; a wrong one is reported at its own line, below `at`."""
     base = resolved.document.part(("recipe",))
     document = Document(resolved.experiment.recipe.to_json(), base.marks)
-    for axis, level in levels.items():
-        keys: Keys = tuple(int(part) if part.isdigit() else part for part in axis.split("."))
+    for field, value in values.items():
+        keys: Keys = tuple(int(part) if part.isdigit() else part for part in field.split("."))
         try:
-            document.put(keys, resolved.document.part(("vary", "axes", axis, level)))
+            document.put(keys, value)
         except KeyError:
-            raise _problem(resolved, ("vary", "axes", axis), "there is no such field in the recipe") from None
+            raise _problem(resolved, (*at, field), "there is no such field in the recipe") from None
     return validate(Recipe, document, ("recipe",))
 
 
+def _with_stand_ins(recipe: Recipe, resolved: ResolvedExperiment) -> Recipe:
+    """The level's own choice of data sets under the profile; those of the base recipe are settled already."""
+    base, stand_ins = resolved.experiment.recipe, resolved.stand_ins
+    mixture = recipe.pretrain.data.mixture
+    if mixture == base.pretrain.data.mixture or not stand_ins:
+        return recipe
+    swapped = [entry.model_copy(update={"dataset": stand_ins.get(entry.dataset, entry.dataset)}) for entry in mixture]
+    names = dict.fromkeys(entry.dataset for entry in swapped)
+    kept = tuple(swapped) if len(names) == len(swapped) else tuple(MixtureEntry(dataset=name) for name in names)
+    data = recipe.pretrain.data.model_copy(update={"mixture": kept})
+    return recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"data": data})})
+
+
 def _refuse_equal(resolved: ResolvedExperiment, variants: list[Variant]) -> None:
-    for first, second in itertools.combinations(variants, 2):
-        if first.name == second.name:
-            raise _problem(resolved, ("vary",), f"two variants are called '{first.name}'")
-        if first.recipe == second.recipe:
-            raise _problem(resolved, ("vary",), f"variants '{first.name}' and '{second.name}' have the same recipe")
+    names, recipes = dict[str, Variant](), dict[str, Variant]()
+    for variant in variants:
+        if variant.name in names:
+            raise _problem(resolved, ("vary",), f"two variants are called '{variant.name}'")
+        same = recipes.setdefault(variant.recipe.model_dump_json(), variant)
+        if same is not variant:
+            message = f"variants '{same.name}' and '{variant.name}' have the same recipe"
+            raise _problem(resolved, ("vary",), message + _under(resolved))
+        names[variant.name] = variant
+
+
+def _under(resolved: ResolvedExperiment) -> str:
+    return f" under the profile {resolved.profile_name}" if resolved.profile else ""
 
 
 def _problem(resolved: ResolvedExperiment, keys: Keys, message: str) -> SpecError:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vjepa_exp.spec.base import NonNegativeInt, PositiveInt, Spec
+from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
 
+GpuName = Literal["A100", "H100", "H200"]
 ReaderChoice = Literal["auto", "pyav", "torchcodec", "decord"]
 
 
@@ -16,6 +17,9 @@ class ExecutionSpec(Spec):
 
     address: str | None = Field(None, description="Ray cluster; None starts Ray on this machine.")
     device: Literal["cpu", "cuda"] | None = None
+    gpu: GpuName | None = Field(None, description="GPU that a plan's hours are stated for; None: those of this machine.")
+    price: PositiveFloat | None = Field(None, description="Of a GPU (or CPU core) for an hour; a plan then says the cost.")
+    currency: str = Field("USD", max_length=8)
     workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
     micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from vjepa_exp.spec.document import Document, Keys, parse_yaml, read_yaml
+from vjepa_exp.spec.document import Document, Keys, parse_yaml
 from vjepa_exp.spec.errors import Mark, Problem, SpecError, UserError
+from vjepa_exp.spec.evaluate import PROBES
 from vjepa_exp.spec.experiment import Experiment, Profile
+from vjepa_exp.spec.fragments import read_spec
 from vjepa_exp.spec.problems import nearest, validate
 
 PAPER = "paper"
@@ -43,6 +46,8 @@ class ResolvedExperiment:
     path: Path
     substituted: dict[str, str]
     """Data sets of the paper by the data set that stands in for them."""
+    stand_ins: dict[str, str]
+    """All that the profile knows, for the data sets that only the levels of a factor name."""
     document: Document = field(repr=False, compare=False)
     """What was validated, for errors found later (variants) to name file and line."""
 
@@ -53,7 +58,7 @@ def read_experiment(path: Path) -> ExperimentFile:
     Raises:
         SpecError: a file cannot be read, or a profile is not valid.
     """
-    document = read_yaml(path)
+    document = read_spec(path)
     declared = document.get(("profiles",))
     profiles: dict[str, tuple[Profile, Document]] = {}
     problems: list[Problem] = []
@@ -62,7 +67,7 @@ def read_experiment(path: Path) -> ExperimentFile:
         if isinstance(document.get(keys), str):
             document.put(keys, Document({"extends": document.get(keys)}, {(): document.mark(keys)}))
         try:
-            profiles[name] = _read_profile(document, keys, path)
+            profiles[name] = _read_profile(document, keys)
         except SpecError as error:
             problems += error.problems
     if problems:
@@ -70,16 +75,22 @@ def read_experiment(path: Path) -> ExperimentFile:
     return ExperimentFile(path, document, profiles)
 
 
-def _read_profile(document: Document, keys: Keys, path: Path) -> tuple[Profile, Document]:
-    extends = document.get((*keys, "extends"))
+def _read_profile(document: Document, keys: Keys) -> tuple[Profile, Document]:
+    extends, mark = document.get((*keys, "extends")), document.mark((*keys, "extends"))
     if not isinstance(extends, str):
         problem = "needs 'extends', the path of a profile file relative to this file"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
-    file = path.parent / extends
+    file = Path(mark.source).parent / extends
     if not file.is_file():
-        problem = f"profile file {extends} does not exist beside {path.name}"
+        problem = f"profile file {extends} does not exist beside {Path(mark.source).name}"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
-    profile = read_yaml(file)
+    return _parsed_profile(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _parsed_profile(file: Path, version: int) -> tuple[Profile, Document]:
+    """A profile, read once however many experiments start from it."""
+    profile = read_spec(file)
     return validate(Profile, profile), profile
 
 
@@ -98,12 +109,14 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
             f"{file.path}: no profile '{profile_name}'.{nearest(profile_name, file.profile_names)} Profiles: {known}."
         )
     document = file.document.copy()
-    profile, substituted = None, {}
+    profile, substituted, stand_ins = None, dict[str, str](), dict[str, str]()
     if profile_name != PAPER:
         profile, source = file.profiles[profile_name]
         if profile.overlay:
             document.merge(source.part(("overlay",)))
-        substituted = _substitute(document, profile.datasets)
+        more = file.document.get(("profiles", profile_name, "datasets"))
+        stand_ins = profile.datasets | (more if isinstance(more, dict) else {})
+        substituted = _substitute(document, stand_ins)
         _lay_over_each(document, source.part(("evaluate_each",)))
         change = file.document.part(("profiles", profile_name, "overlay"))
         if change.data:
@@ -111,7 +124,8 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
     for text in sets:
         _apply_set(document, text)
     _inherit_clips(document)
-    return ResolvedExperiment(validate(Experiment, document), profile_name, profile, file.path, substituted, document)
+    experiment = validate(Experiment, document)
+    return ResolvedExperiment(experiment, profile_name, profile, file.path, substituted, stand_ins, document)
 
 
 def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
@@ -141,8 +155,9 @@ def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]
 
 def _lay_over_each(document: Document, overlay: Document) -> None:
     evaluate = document.get(("recipe", "evaluate"))
-    for name in evaluate if isinstance(evaluate, dict) and overlay.data else {}:
-        document.merge(overlay, ("recipe", "evaluate", name))
+    for name, entry in evaluate.items() if isinstance(evaluate, dict) and overlay.data else ():
+        if isinstance(entry, dict) and entry.get("kind") in PROBES:
+            document.merge(overlay, ("recipe", "evaluate", name))
 
 
 def _apply_set(document: Document, text: str) -> None:

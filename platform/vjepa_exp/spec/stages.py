@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vjepa_exp.spec.base import Name, Spec
 from vjepa_exp.spec.datasets import MANIFEST_FORMAT
-from vjepa_exp.spec.evaluate import ProbeSpec
+from vjepa_exp.spec.evaluate import Detection, EvaluationSpec, Finetune, ProbeSpec
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.pretrain import PretrainSpec
 
@@ -46,4 +46,37 @@ class ProbeRecipe(Spec):
     digests: Digests
 
 
-StageRecipe = Annotated[DataRecipe | PretrainRecipe | ProbeRecipe, Field(discriminator="kind")]
+class FinetuneRecipe(Spec):
+    """Train a pretrained encoder and a head on labels, end to end."""
+
+    kind: Literal["finetune"] = "finetune"
+    seed: int
+    model: ModelSpec
+    finetune: Finetune
+    digests: Digests
+
+
+class DetectRecipe(Spec):
+    """Train and test a head on boxes on a frozen encoder."""
+
+    kind: Literal["detect"] = "detect"
+    seed: int
+    model: ModelSpec
+    detection: Detection
+    digests: Digests
+
+
+class ReleasedRecipe(Spec):
+    """Evaluate somebody else's model."""
+
+    kind: Literal["released"] = "released"
+    seed: int
+    weights: Name
+    evaluation: EvaluationSpec
+    digests: Digests
+
+
+StageRecipe = Annotated[
+    DataRecipe | PretrainRecipe | ProbeRecipe | FinetuneRecipe | DetectRecipe | ReleasedRecipe,
+    Field(discriminator="kind"),
+]

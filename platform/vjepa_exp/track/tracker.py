@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vjepa_exp.graph.plan import Plan
+from vjepa_exp.graph.plan import Cell, Plan
 from vjepa_exp.graph.provenance import code_version
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
@@ -164,15 +164,17 @@ class Tracker:
             self._close(stage.id, "KILLED", ended)
 
     def _sync_variant(self, variant: Variant, records: Mapping[str, Record], ended: bool) -> None:
-        cells = [c for c in self._plan.cells if (c.variant, c.seed) == (variant.name, variant.seed)]
+        cells = [c for c in self._plan.cells if (c.variant, c.variant_seed) == (variant.name, variant.seed)]
         entry = self._ledger.entries[_key(variant)]
         if entry.status == "FINISHED":
             return
-        stages = [self._plan.pretraining[variant.name, variant.seed], *(cell.stage for cell in cells)]
+        pretraining = self._plan.pretraining[variant.name, variant.seed]
+        stages = [pretraining] if pretraining in self._plan.stages else []
+        stages += (cell.stage for cell in cells)
         done = all(stage.fingerprint in records for stage in stages)
         if done:
             scores = {
-                f"{cell.column}{'.random_init' if cell.baseline else ''}.{name}": value
+                f"{_column(cell)}.{name}": value
                 for cell in cells
                 for name, value in _scores(records[cell.stage.fingerprint]).items()
             }
@@ -289,12 +291,18 @@ def _owners(plan: Plan) -> dict[str, str]:
     for (name, seed), stage in plan.pretraining.items():
         owners.setdefault(stage.fingerprint, f"{name}/{seed}")
     for cell in plan.cells:
-        owners.setdefault(cell.stage.fingerprint, f"{cell.variant}/{cell.seed}")
+        owners.setdefault(cell.stage.fingerprint, f"{cell.variant}/{cell.variant_seed}")
     return owners
 
 
 def _key(variant: Variant) -> str:
     return f"{variant.name}/{variant.seed}"
+
+
+def _column(cell: Cell) -> str:
+    """The cell's column, and what tells it from others of its variant in that column."""
+    repeat = "" if cell.seed == cell.variant_seed else f".s{cell.seed}"
+    return f"{cell.column}{'.random_init' if cell.baseline else ''}{repeat}"
 
 
 def _title(variant: Variant) -> str:
