@@ -40,7 +40,7 @@ def figure8(base: Recipe) -> Iterator[Level]:
     M04: the earlier version lists repeated settings with other results, so it is the same point under another seed.
     """
     for name, masks in FIGURE8.items():
-        fields: dict[str, tuple[MaskSpec, ...] | int] = {"pretrain.masks": masks}
+        fields: dict[str, tuple[MaskSpec, ...] | int] = {"pretrain.masks": tuple(_fitting(m, base.grid[1]) for m in masks)}
         if name == "M17":
             fields["seed"] = base.seed + 1
         yield name, with_fields(base, {**fields})
@@ -60,6 +60,13 @@ def _squares(num_blocks: int, side_px: int, temporal: float = 1.0) -> MultiBlock
         temporal_scale=(temporal, temporal),
         aspect_ratio=(1.0, 1.0),
     )
+
+
+def _fitting(mask: MultiBlockMask, side: int) -> MultiBlockMask:
+    """On grids coarser than the paper's a large square block is one cell smaller than the frame instead of covering it."""
+    largest = int((side - 0.5) ** 2) / side**2
+    share = min(mask.spatial_scale[1], largest)
+    return mask if share == mask.spatial_scale[1] else mask.model_copy(update={"spatial_scale": (share, share)})
 
 
 def _figure8() -> dict[str, tuple[MultiBlockMask, ...]]:

@@ -62,22 +62,24 @@ def run(
     from vjepa_exp.commands import studies, study
 
     request = studies.Request(spec, profile, tuple(sets), str(datasets), tracking)
-    _exit(study.run(request, store, verbose))
+    _exit(study.run_all(request, store, verbose))
 
 
 @app.command()
 def plan(
-    spec: Spec,
+    specs: Annotated[list[str], typer.Argument(help="Experiment files, or collections of them.")],
     profile: Profile = "auto",
     sets: Sets = [],  # noqa: B006
     store: StoreDir = STORE,
     datasets: Datasets = REGISTRY,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw the stages as a tree of encoders.")] = False,
 ) -> None:
-    """Show what `run` would do: stages, their state and cost, missing data sets."""
-    from vjepa_exp.commands import studies, study
+    """Show what `run` would do: stages, their state and cost, missing data sets. Several experiments share stages."""
+    from vjepa_exp.commands import plan_view, studies
 
-    study.plan(studies.Request(spec, profile, tuple(sets), str(datasets)), store, as_json)
+    request = studies.Request("", profile, tuple(sets), str(datasets))
+    plan_view.plan(specs, request, store, as_json=as_json, graph=graph)
 
 
 @app.command()

@@ -1,12 +1,7 @@
-"""What a plan says on the terminal and as JSON."""
+"""What a plan costs, in words."""
 
 from __future__ import annotations
 
-import json
-
-from rich.console import Console
-
-from vjepa_exp.commands.console import grid, prose
 from vjepa_exp.graph.cost import StageCost, device_of, hours, stage_cost
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.plan import Plan
@@ -47,75 +42,6 @@ def device_line(plan: Plan) -> str:
     why = "execution.device says so" if execution.device else "they are here"
     names = ", ".join(dict.fromkeys(gpu.name for gpu in machine.gpus)) or "none"
     return f"device GPU, {execution.workers} a stage: {why}; here: {f'{gpus} x ' if gpus else ''}{names}"
-
-
-def print_plan(plan: Plan, costs: Costs, result: StudyResult, out: Console) -> None:
-    """The stages with their state and cost, and the sums."""
-    rows = []
-    for stage in plan.stages:
-        state = "in store" if stage.fingerprint in result.records else "to do"
-        rows.append((stage.id, plan.purpose(stage), state, *_cost_words(costs[stage.fingerprint])))
-    header = ("stage", "for", "state", "parameters", "tokens/clip", "FLOPs", "memory", "decoded")
-    out.print(grid(header, rows, right=range(3, 8)))
-    done = sum(stage.fingerprint in result.records for stage in plan.stages)
-    out.print(f"{len(plan.stages)} stages, {done} in the store, {len(plan.cells)} cells of the table")
-    prose(out, time_estimate(plan, costs, result))
-
-
-def plan_json(plan: Plan, costs: Costs, result: StudyResult, why_profile: str) -> str:
-    """The plan as JSON: resolved experiment, stages with costs, what is missing."""
-    resolved = plan.experiment
-    body = {
-        "experiment": resolved.experiment.to_json(),
-        "profile": resolved.profile_name,
-        "why_profile": why_profile,
-        "missing_datasets": list(plan.missing_datasets),
-        "stages": [
-            {
-                "id": stage.id,
-                "kind": stage.kind,
-                "fingerprint": stage.fingerprint,
-                "inputs": [needed.id for needed in stage.inputs],
-                "in_store": stage.fingerprint in result.records,
-                "cost": _cost_json(costs[stage.fingerprint]),
-            }
-            for stage in plan.stages
-        ],
-        "cells": [
-            {"variant": c.variant, "seed": c.seed, "column": c.column, "baseline": c.baseline, "stage": c.stage.id}
-            for c in plan.cells
-        ],
-        "time": time_estimate(plan, costs, result),
-    }
-    return json.dumps(body, indent=2, ensure_ascii=False)
-
-
-def _cost_words(cost: StageCost | None) -> tuple[str, str, str, str, str]:
-    if cost is None:
-        return "", "", "", "", ""
-    return (
-        amount(cost.parameters),
-        str(cost.tokens_per_clip),
-        "?" if cost.total_flops is None else amount(cost.total_flops),
-        f"{amount(cost.memory_bytes)}B",
-        "?" if cost.decoded_bytes is None else f"{amount(cost.decoded_bytes)}B",
-    )
-
-
-def _cost_json(cost: StageCost | None) -> dict[str, object] | None:
-    if cost is None:
-        return None
-    return {
-        "parameters": cost.parameters,
-        "tokens_per_clip": cost.tokens_per_clip,
-        "masks": [{"context": mask.context, "target": mask.target} for mask in cost.masks],
-        "forward_flops_per_clip": cost.forward_flops,
-        "backward_flops_per_clip": cost.backward_flops,
-        "total_flops": cost.total_flops,
-        "clips": cost.clips,
-        "decoded_bytes": cost.decoded_bytes,
-        "memory_bytes": cost.memory_bytes,
-    }
 
 
 def amount(value: float) -> str:

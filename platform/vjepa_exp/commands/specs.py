@@ -8,10 +8,12 @@ from pathlib import Path
 from vjepa_exp.commands.console import console
 from vjepa_exp.graph.variants import expand
 from vjepa_exp.report.published import experiments_folder
+from vjepa_exp.spec.collection import collected, is_collection
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import Problem, SpecError, UserError
 from vjepa_exp.spec.experiment import Profile
+from vjepa_exp.spec.fragments import check_fragments
 from vjepa_exp.spec.load import read_experiment, resolve
 from vjepa_exp.spec.problems import validate as validate_document
 from vjepa_exp.spec.schema import write_schemas
@@ -37,6 +39,18 @@ def find_experiment(spec: str) -> Path:
         return packaged
     known = ", ".join(file.stem for file in experiment_files(experiments_folder()))
     raise UserError(f"{spec}: no such file. Experiments that come with vjepa-exp: {known}")
+
+
+def find_experiments(spec: str) -> list[Path]:
+    """The experiments that a user means: one file, or the members of a collection.
+
+    Raises:
+        SpecError: the file cannot be read, or the collection is not valid.
+        UserError: there is no such file.
+    """
+    path = find_experiment(spec)
+    document = read_yaml(path)
+    return collected(document) if is_collection(document) else [path]
 
 
 def validate(specs: Sequence[str]) -> None:
@@ -65,6 +79,10 @@ def _check(file: Path) -> str:
     if "recipe" not in document.data and "description" in document.data:
         validate_document(Profile, document)
         return "profile"
+    if "fragments" in document.data:
+        return f"{check_fragments(file)} blocks"
+    if is_collection(document):
+        return f"{len(collected(document))} experiments"
     experiment = read_experiment(file)
     problems = list[Problem]()
     for profile in experiment.profile_names:

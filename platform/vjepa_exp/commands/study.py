@@ -1,4 +1,4 @@
-"""`run`, `plan`, `resume` and `report`: from a request to a plan, its stages and its table."""
+"""`run`, `resume` and `report`: from a request to a plan, its stages and its table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from vjepa_exp.commands.console import console, prose
-from vjepa_exp.commands.plans import device_line, plan_costs, plan_json, print_plan, time_estimate
+from vjepa_exp.commands.plans import device_line, plan_costs, time_estimate
 from vjepa_exp.commands.scores import print_scores
-from vjepa_exp.commands.specs import find_experiment
+from vjepa_exp.commands.specs import find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.plan import Plan, build_plan
@@ -75,6 +75,20 @@ def prepare(request: Request, store: Path) -> Study:
     return Study(absolute, file, plan, why, registry, Store(store))
 
 
+def run_all(request: Request, store: Path, verbose: bool = False) -> bool:
+    """`run` for an experiment, or for the members of a collection one after the other: what they share is done once.
+
+    Returns:
+        Whether every stage of all of them is done.
+
+    Raises:
+        UserError: as `run`.
+    """
+    files = find_experiments(request.spec)
+    results = [run(replace(request, spec=str(file)), store, verbose) for file in files]
+    return all(results)
+
+
 def run(request: Request, store: Path, verbose: bool = False) -> bool:
     """Do what is missing, write the report, print the table.
 
@@ -86,7 +100,7 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     """
     study = prepare(request, store)
     out = console()
-    _introduce(study, out)
+    introduce(study, out)
     _require_datasets(study)
     before = stored_result(study.plan, study.store)
     _announce(study, before, out)
@@ -127,21 +141,6 @@ def report(name: str | None, store: Path) -> None:
     _finish(study, replace(stored_result(study.plan, study.store), reused=frozenset()), console())
 
 
-def plan(request: Request, store: Path, as_json: bool) -> None:
-    """Print what `run` would do."""
-    study = prepare(request, store)
-    out = console()
-    result = stored_result(study.plan, study.store)
-    costs = plan_costs(study.plan, study.registry)
-    if as_json:
-        out.print(plan_json(study.plan, costs, result, study.why_profile), soft_wrap=True)
-        return
-    _introduce(study, out)
-    print_plan(study.plan, costs, result, out)
-    for name in study.plan.missing_datasets:
-        out.print(f"missing: {study.registry.missing(name)}", soft_wrap=True)
-
-
 def stored_result(plan: Plan, store: Store) -> StudyResult:
     """What the store already holds of a plan."""
     found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
@@ -149,7 +148,8 @@ def stored_result(plan: Plan, store: Store) -> StudyResult:
     return StudyResult(plan, records, reused=frozenset(records))
 
 
-def _introduce(study: Study, out: Console) -> None:
+def introduce(study: Study, out: Console) -> None:
+    """Say which experiment this is, under which profile and on which device."""
     experiment = study.resolved.experiment
     out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
     if study.file.profiles:

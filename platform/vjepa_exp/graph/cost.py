@@ -1,14 +1,16 @@
 """What a stage costs, before anything runs: parameters, FLOPs, memory, decoded bytes, hours.
 
-An estimate to choose by, not a measurement: FLOPs are counted, memory is good to about a third, hours are a range.
+An estimate to choose by, not a measurement: FLOPs and memory are counted (within ten percent of measured ones, tested),
+hours and CPU cores are ranges with their assumptions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vjepa_exp.graph.machine import Machine
+from vjepa_exp.graph.memory import clip_values, finetune_memory, num_tokens, pretrain_memory, probe_memory
 from vjepa_exp.graph.network import (
     encoder_flops,
     encoder_parameters,
@@ -16,7 +18,6 @@ from vjepa_exp.graph.network import (
     predictor_parameters,
     probe_flops,
     probe_parameters,
-    saved_activations,
     tubelet_values,
 )
 from vjepa_exp.graph.sizes import dataset_size, holds_images
@@ -26,13 +27,8 @@ from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.execution import ExecutionSpec
-from vjepa_exp.spec.model import ModelSpec
-from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
+from vjepa_exp.spec.stages import FinetuneRecipe, PretrainRecipe, ProbeRecipe
 
-TRAINED_BYTES = 16
-"""Of a trained parameter: fp32 weight, gradient and two Adam moments."""
-CAST_BYTES = {"fp32": 0, "bf16": 2}
-"""Of a trained parameter, for the copy that autocast keeps until the backward pass is done."""
 BACKWARD = 2
 """FLOPs of a backward pass over those of its forward pass."""
 
@@ -56,6 +52,8 @@ class StageCost:
     """uint8 pixels of all decoded clips as they reach the workers."""
     memory_bytes: int
     """Peak of one worker: weights, optimiser, activations of one micro-batch."""
+    images: bool = False
+    """Whether the clips are still images, of which one frame is decoded."""
 
 
 @dataclass(frozen=True)
@@ -66,32 +64,43 @@ class Device:
     low: float
     high: float
     assumption: str
+    memory_bytes: int | None = None
 
 
-A100 = Device("A100 80GB", 0.25 * 312e12, 0.45 * 312e12, "25-45 % of 312 TFLOP/s (bf16)")
-GPUS = {
-    "H200": Device("H200", 0.2 * 989e12, 0.4 * 989e12, "20-40 % of 989 TFLOP/s (bf16)"),
-    "H100": Device("H100", 0.2 * 989e12, 0.4 * 989e12, "20-40 % of 989 TFLOP/s (bf16)"),
-    "A100": A100,
+GPUS: Mapping[str, Device] = {
+    "H200": Device("H200", 0.2 * 989e12, 0.4 * 989e12, "20-40 % of 989 TFLOP/s (bf16)", 141 * 10**9),
+    "H100": Device("H100", 0.2 * 989e12, 0.4 * 989e12, "20-40 % of 989 TFLOP/s (bf16)", 80 * 10**9),
+    "A100": Device("A100 80GB", 0.25 * 312e12, 0.45 * 312e12, "25-45 % of 312 TFLOP/s (bf16)", 80 * 10**9),
 }
+VIDEO_CLIPS_PER_CORE = (8.0, 25.0)
+"""Clips of 16 frames that a core decodes in a second from files of 340x256: long distances between key frames, and short."""
+IMAGES_PER_CORE = (100.0, 160.0)
+DECODING = "8-25 clips of 16 frames, or 100-160 images, a second and core (files of 340x256)"
 
 
 def stage_cost(stage: Stage, execution: ExecutionSpec, registry: Registry) -> StageCost | None:
-    """Cost of a pretraining or probe stage; None for demo data, which is made in seconds."""
+    """Cost of a pretraining, probe or fine-tuning stage.
+
+    None for demo data, which is made in seconds, for detection heads and for models of others.
+    """
     if isinstance(stage.recipe, PretrainRecipe):
         return _pretrain_cost(stage.recipe, execution)
     if isinstance(stage.recipe, ProbeRecipe):
         return _probe_cost(stage.recipe, execution, registry)
+    if isinstance(stage.recipe, FinetuneRecipe):
+        return _finetune_cost(stage.recipe, execution, registry)
     return None
 
 
 def device_of(execution: ExecutionSpec, machine: Machine) -> tuple[Device, int]:
-    """The device that hours are stated for, and how many: this machine's where the recipe fits it, else A100s."""
+    """The device that hours are stated for, and how many: the named one, else this machine's, else A100s."""
     if execution.device == "cpu" or (execution.device is None and not machine.gpus):
         core = Device(f"core of {machine.cpu}", 8e9, 40e9, "8-40 GFLOP/s per core (fp32)")
         return core, machine.cores
+    if execution.gpu is not None:
+        return GPUS[execution.gpu], execution.workers
     names = [gpu.name for gpu in machine.gpus]
-    here = next((device for key, device in GPUS.items() for name in names if key in name), A100)
+    here = next((device for key, device in GPUS.items() for name in names if key in name), GPUS["A100"])
     return here, execution.workers
 
 
@@ -104,14 +113,18 @@ def hours(costs: Iterable[StageCost | None], device: Device, count: int) -> tupl
     return sum(known) / (device.high * count) / 3600, sum(known) / (device.low * count) / 3600
 
 
-def num_tokens(model: ModelSpec, clip: ClipSpec) -> int:
-    """Tokens of a clip."""
-    return (clip.num_frames // model.tubelet_size) * (clip.resolution // model.patch_size) ** 2
+def decode_cores(cost: StageCost, device: Device, count: int) -> tuple[float, float] | None:
+    """CPU cores that keep `count` devices fed, at least and at most; None where that is not known."""
+    if not cost.clips or not cost.total_flops:
+        return None
+    slow, fast = IMAGES_PER_CORE if cost.images else VIDEO_CLIPS_PER_CORE
+    per_clip = cost.total_flops / cost.clips
+    return count * device.low / per_clip / fast, count * device.high / per_clip / slow
 
 
 def clip_bytes(clip: ClipSpec) -> int:
     """A decoded clip, uint8."""
-    return 3 * clip.num_frames * clip.resolution**2
+    return clip_values(clip)
 
 
 def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCost:
@@ -135,26 +148,8 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
         total_flops=clips * (target + (1 + BACKWARD) * trained),
         clips=clips,
         decoded_bytes=clips * clip_bytes(clip),
-        memory_bytes=_pretrain_memory(recipe, execution, parameters, masks),
+        memory_bytes=pretrain_memory(recipe, execution, parameters, masks),
     )
-
-
-def _pretrain_memory(
-    recipe: PretrainRecipe, execution: ExecutionSpec, parameters: int, masks: tuple[MaskTokens, ...]
-) -> int:
-    model, size, clip = recipe.model, recipe.model.encoder, recipe.pretrain.data.clip
-    value, width = _value_bytes(recipe.pretrain.precision), recipe.model.predictor.embed_dim
-    kept = sum(
-        saved_activations(m.context, size.embed_dim, size.mlp_dim, size.depth, value)
-        + saved_activations(m.context + m.target, width, 4 * width, model.predictor.depth, value)
-        for m in masks
-    )
-    target_features = num_tokens(model, clip) * size.embed_dim * 4
-    micro_batch = execution.micro_batch or recipe.pretrain.mask_group_size
-    average = 0 if recipe.pretrain.objective.kind == "pixels" else 4 * encoder_parameters(model)
-    per_clip = kept + target_features + clip_bytes(clip) * (1 + value)
-    trained = (TRAINED_BYTES + CAST_BYTES[recipe.pretrain.precision]) * parameters
-    return round(trained + average + micro_batch * per_clip)
 
 
 def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registry) -> StageCost:
@@ -183,21 +178,31 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         total_flops=total,
         clips=clips,
         decoded_bytes=None if clips is None else clips * clip_bytes(probe.clip) // repeats,
-        memory_bytes=_probe_memory(recipe, execution, parameters, tokens),
+        memory_bytes=probe_memory(recipe, execution, parameters),
+        images=holds_images(probe.dataset, registry),
     )
 
 
-def _probe_memory(recipe: ProbeRecipe, execution: ExecutionSpec, parameters: int, tokens: int) -> int:
-    """The frozen encoder keeps one block's activations, the probe its input and the keys and values."""
-    probe, size = recipe.probe, recipe.model.encoder
-    value = _value_bytes(probe.precision)
-    videos = min(execution.micro_batch or probe.optim.batch_size, probe.optim.batch_size)
-    frozen = 4 * encoder_parameters(recipe.model)
-    block = saved_activations(tokens, size.embed_dim, size.mlp_dim, 1, value)
-    features = 4 * tokens * size.embed_dim * value
-    per_video = probe.clips * (block + features + clip_bytes(probe.clip) * (1 + value))
-    return round(frozen + TRAINED_BYTES * parameters + videos * per_video)
-
-
-def _value_bytes(precision: str) -> int:
-    return 2 if precision == "bf16" else 4
+def _finetune_cost(recipe: FinetuneRecipe, execution: ExecutionSpec, registry: Registry) -> StageCost:
+    model, spec = recipe.model, recipe.finetune
+    (optim,) = spec.optim.values()
+    size, tokens = dataset_size(spec.dataset, registry), num_tokens(model, spec.clip)
+    classes = size.classes if size else 0
+    forward = encoder_flops(model, tokens) + 2.0 * model.encoder.embed_dim * classes
+    parameters = encoder_parameters(model) + model.encoder.embed_dim * classes + classes
+    clips = total = None
+    if size:
+        shown, tested = size.train * optim.epochs, size.val * spec.clips * spec.views
+        clips = shown + size.val * spec.clips
+        total = (shown * spec.num_samples * (1 + BACKWARD) + tested) * forward
+    return StageCost(
+        parameters=parameters,
+        tokens_per_clip=tokens,
+        masks=(),
+        forward_flops=spec.num_samples * forward,
+        backward_flops=spec.num_samples * BACKWARD * forward,
+        total_flops=total,
+        clips=clips,
+        decoded_bytes=None if clips is None else clips * clip_bytes(spec.clip),
+        memory_bytes=finetune_memory(recipe, execution, parameters),
+    )

@@ -1,0 +1,102 @@
+"""Peak memory of one worker, by counting what is alive at the worst moment of a step.
+
+That moment is the end of a forward pass (weights, optimiser, with several micro-batches gradients, and all that the
+backward passes of the masks will need), or the end of the first of these backward passes, when the gradients have come
+into being and the other masks' activations are still there. Checked against the measured peak of real steps in
+tests/unit/graph/test_memory.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vjepa_exp.graph.network import encoder_parameters, saved_activations, tubelet_values
+from vjepa_exp.graph.tokens import MaskTokens
+from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.execution import ExecutionSpec
+from vjepa_exp.spec.model import ModelSpec
+from vjepa_exp.spec.stages import FinetuneRecipe, PretrainRecipe, ProbeRecipe
+
+FLOAT = 4
+STATE_BYTES = 12
+"""Of a trained parameter: fp32 weight and two Adam moments."""
+GRADIENT_BYTES = 4
+CAST_BYTES = {"fp32": 0, "bf16": 2}
+"""Of a trained parameter, for the copy that autocast keeps until the backward pass is done."""
+ENDS = 3
+"""Tensors as wide as a token that a network keeps at its two ends."""
+
+
+def value_bytes(precision: str) -> int:
+    """Bytes of an activation."""
+    return 2 if precision == "bf16" else FLOAT
+
+
+def clip_values(clip: ClipSpec) -> int:
+    """Numbers of a clip."""
+    return 3 * clip.num_frames * clip.resolution**2
+
+
+def num_tokens(model: ModelSpec, clip: ClipSpec) -> int:
+    """Tokens of a clip."""
+    return (clip.num_frames // model.tubelet_size) * (clip.resolution // model.patch_size) ** 2
+
+
+def pretrain_memory(
+    recipe: PretrainRecipe, execution: ExecutionSpec, parameters: int, masks: Sequence[MaskTokens]
+) -> int:
+    """Bytes of one worker of a pretraining step.
+
+    Args:
+        recipe: of the stage.
+        execution: workers and micro-batch.
+        parameters: trained ones.
+        masks: mean tokens of every mask configuration.
+    """
+    model, spec = recipe.model, recipe.pretrain
+    clips = max(1, spec.optim.batch_size // execution.workers)
+    micro_batch = min(clips, execution.micro_batch or spec.mask_group_size)
+    pixels = spec.objective.kind == "pixels"
+    output = tubelet_values(model) if pixels else model.encoder.embed_dim
+    average = 0 if pixels else FLOAT * encoder_parameters(model)
+    targets = num_tokens(model, spec.data.clip) * output * FLOAT
+    kept = [_kept_by_mask(model, mask, output, value_bytes(spec.precision)) for mask in masks]
+    widest = max(mask.context + mask.target for mask in masks) * 8 * model.predictor.embed_dim * FLOAT
+    state = STATE_BYTES * parameters + average + clips * clip_values(spec.data.clip) * FLOAT
+    gradients = GRADIENT_BYTES * parameters
+    before = gradients if clips > micro_batch else 0  # of the micro-batches that are done
+    forward_done = before + micro_batch * sum(kept)
+    one_backward_done = gradients + micro_batch * sum(kept[:-1])
+    shared = micro_batch * (targets + widest) + CAST_BYTES[spec.precision] * parameters
+    return round(state + shared + max(forward_done, one_backward_done))
+
+
+def _kept_by_mask(model: ModelSpec, mask: MaskTokens, output: int, value: int) -> float:
+    """Bytes that the backward pass of one clip under one mask needs."""
+    size, width = model.encoder, model.predictor.embed_dim
+    context, target = mask
+    encoder = saved_activations(context, size.embed_dim, size.mlp_dim, size.depth, value)
+    encoder += context * (tubelet_values(model) + ENDS * size.embed_dim) * value
+    predictor = saved_activations(context + target, width, 4 * width, model.predictor.depth, value)
+    predictor += (context + target) * ENDS * width * value
+    return encoder + predictor + 3 * target * output * FLOAT  # predictions, their targets, the loss's gradient
+
+
+def probe_memory(recipe: ProbeRecipe, execution: ExecutionSpec, parameters: int) -> int:
+    """Bytes of one worker of a probe: the frozen encoder keeps one block's activations, the probe its input, keys, values."""
+    probe, size = recipe.probe, recipe.model.encoder
+    tokens, value = num_tokens(recipe.model, probe.clip), value_bytes(probe.precision)
+    videos = min(execution.micro_batch or probe.optim.batch_size, probe.optim.batch_size)
+    frozen = FLOAT * encoder_parameters(recipe.model)
+    block = saved_activations(tokens, size.embed_dim, size.mlp_dim, 1, value)
+    features = 4 * tokens * size.embed_dim * value
+    per_video = probe.clips * (block + features + clip_values(probe.clip) * (1 + value))
+    return round(frozen + (STATE_BYTES + GRADIENT_BYTES) * parameters + videos * per_video)
+
+
+def finetune_memory(recipe: FinetuneRecipe, execution: ExecutionSpec, parameters: int) -> int:
+    """Bytes of one worker that trains the whole encoder on every token, in bf16."""
+    size, clip = recipe.model.encoder, recipe.finetune.clip
+    kept = saved_activations(num_tokens(recipe.model, clip), size.embed_dim, size.mlp_dim, size.depth, 2)
+    per_parameter = STATE_BYTES + GRADIENT_BYTES + CAST_BYTES["bf16"]
+    return round(per_parameter * parameters + (execution.micro_batch or 1) * (kept + clip_values(clip) * FLOAT))
