@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from vjepa_exp.commands.console import console, grid, prose
+from vjepa_exp.commands.console import columns, console, prose
 from vjepa_exp.commands.planned import Planned, PlannedStage, plan_all
 from vjepa_exp.commands.plans import amount, time_estimate
 from vjepa_exp.commands.studies import Request
@@ -20,8 +20,6 @@ from vjepa_exp.graph.cost import DECODING, StageCost
 from vjepa_exp.graph.joint import kind_of_work
 from vjepa_exp.report.words import roughly
 
-WIDE = 230
-"""Columns of the table of stages in a pipe."""
 Range = tuple[float, float]
 
 
@@ -31,10 +29,11 @@ def plan(specs: Sequence[str], request: Request, store: Path, *, as_json: bool, 
     if as_json:
         out.print(json.dumps(plan_json(planned), indent=2, ensure_ascii=False), soft_wrap=True)
         return
-    if not out.is_terminal:
-        out.width = WIDE
     _introduce(planned, out)
-    out.print(_tree(planned) if graph else _stages(planned))
+    if graph:
+        out.print(_tree(planned))
+    else:
+        out.file.write(f"{_stages(planned)}\n")
     _sums(planned, out)
     for name in planned.joint.missing_datasets:
         out.print(f"missing: {planned.studies[0].registry.missing(name)}", soft_wrap=True)
@@ -48,7 +47,7 @@ def _introduce(planned: Planned, out: Console) -> None:
         (_short(study), study.resolved.experiment.title, study.resolved.profile_name, *map(str, _num_cells(study)))
         for study in planned.studies
     ]
-    out.print(grid(("", "experiment", "profile", "cells", "not available"), rows, right=(3, 4)))
+    out.file.write(f"{columns(('', 'experiment', 'profile', 'cells', 'not available'), rows, right=(3, 4))}\n")
     for file in planned.left_out:
         out.print(f"left out, as it has no profiles and runs as it stands: {file}", soft_wrap=True)
     out.print()
@@ -65,7 +64,7 @@ def _num_cells(study: Study) -> tuple[int, int]:
     return len(own), len({(gap.variant, gap.column) for gap in plan.gaps})
 
 
-def _stages(planned: Planned) -> object:
+def _stages(planned: Planned) -> str:
     several = len(planned.studies) > 1
     rows = []
     for row in planned.stages:
@@ -75,7 +74,7 @@ def _stages(planned: Planned) -> object:
         *("stage", "for", "state", "parameters", "tokens/clip", "forward", "backward", "FLOPs"),
         *("memory", "decoded", "CPU cores", "time"),
     )
-    return grid(header, rows, right=range(3, len(header)))
+    return columns(header, rows, right=range(3, len(header)))
 
 
 def _cost_words(row: PlannedStage) -> tuple[str, ...]:

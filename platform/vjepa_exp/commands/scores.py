@@ -8,7 +8,18 @@ from rich.text import Text
 
 from vjepa_exp.commands.console import prose
 from vjepa_exp.report.table import Gap, Row, Table
-from vjepa_exp.report.words import common_coverage, coverage, gap, gap_note, percent, scale_note, score, score_note
+from vjepa_exp.report.words import (
+    common_coverage,
+    coverage,
+    doubt_note,
+    gap,
+    gap_note,
+    percent,
+    scale_note,
+    score,
+    score_note,
+    unavailable_note,
+)
 
 
 def print_scores(table: Table, out: Console) -> None:
@@ -27,7 +38,7 @@ def print_scores(table: Table, out: Console) -> None:
         grid.add_row(*_extra(table, "covered", [common_coverage(table, column) for column in table.columns]))
     out.print(Text(table.title, "bold"))
     out.print(grid)
-    notes = [score_note(table), scale_note(table), gap_note(table)]
+    notes = [score_note(table), scale_note(table), gap_note(table), unavailable_note(table), doubt_note(table)]
     for note in filter(None, notes):
         prose(out, note)
 

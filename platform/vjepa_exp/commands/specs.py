@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vjepa_exp.commands.console import console
-from vjepa_exp.graph.variants import expand
-from vjepa_exp.report.published import experiments_folder
+from vjepa_exp.graph.plan import build_plan
+from vjepa_exp.report.published import experiments_folder, require_cells
 from vjepa_exp.spec.collection import collected, is_collection
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.document import read_yaml
@@ -16,7 +16,12 @@ from vjepa_exp.spec.experiment import Profile
 from vjepa_exp.spec.fragments import check_fragments
 from vjepa_exp.spec.load import read_experiment, resolve
 from vjepa_exp.spec.problems import validate as validate_document
+from vjepa_exp.spec.published import read_published_file
 from vjepa_exp.spec.schema import write_schemas
+
+
+NO_REGISTRY = Path("no datasets.yaml")
+"""Whether an experiment is valid does not depend on what is registered here."""
 
 
 def experiment_files(folder: Path) -> list[Path]:
@@ -60,7 +65,7 @@ def validate(specs: Sequence[str]) -> None:
         SpecError: with the problems of all files.
     """
     problems = list[Problem]()
-    for file in [find_experiment(spec) for spec in specs] or experiment_files(experiments_folder()):
+    for file in [find_experiment(spec) for spec in specs] or _all_files(experiments_folder()):
         try:
             what = _check(file)
         except SpecError as error:
@@ -71,6 +76,12 @@ def validate(specs: Sequence[str]) -> None:
         raise SpecError(problems)
 
 
+def _all_files(folder: Path) -> list[Path]:
+    """Experiments, their blocks and profiles, and the published numbers."""
+    below = [sorted((folder / name).glob("*.yaml")) for name in ("fragments", "profiles", "paper")]
+    return [*experiment_files(folder), *(file for files in below for file in files)]
+
+
 def _check(file: Path) -> str:
     """What a valid file is."""
     document = read_yaml(file)
@@ -79,6 +90,8 @@ def _check(file: Path) -> str:
     if "recipe" not in document.data and "description" in document.data:
         validate_document(Profile, document)
         return "profile"
+    if "rows" in document.data and "columns" in document.data:
+        return f"{read_published_file(file).heading} as published"
     if "fragments" in document.data:
         return f"{check_fragments(file)} blocks"
     if is_collection(document):
@@ -87,7 +100,7 @@ def _check(file: Path) -> str:
     problems = list[Problem]()
     for profile in experiment.profile_names:
         try:
-            expand(resolve(experiment, profile))
+            require_cells(build_plan(resolve(experiment, profile), Registry(NO_REGISTRY)))
         except SpecError as error:
             problems += (problem for problem in error.problems if problem not in problems)
     if problems:

@@ -200,7 +200,7 @@ def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
     except OSError as error:
         raise of_machine(error, f"the report in {study.folder}") or error from None
     out.print()
-    if study.resolved.experiment.recipe.evaluate:
+    if study.resolved.experiment.recipe.evaluate or study.resolved.experiment.derived:
         print_scores(build_table(result), out)
     out.print()
     for stage in result.plan.stages:

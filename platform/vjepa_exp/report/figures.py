@@ -76,7 +76,9 @@ def _line(label: str, colour: str, folder: Path, metric: str, x: str = "step") -
     return Line(label, colour, [row[x] for row in rows], [row[metric] for row in rows])
 
 
-def _masks(result: StudyResult, table: Table, folder: Path) -> Figure:
+def _masks(result: StudyResult, table: Table, folder: Path) -> Figure | None:
+    if not result.plan.variants:
+        return None
     labels = {row.id: row.label for row in table.rows}
     recipes = {labels[variant.name]: variant.recipe for variant in result.plan.variants}
     canvas = draw_masks(recipes)

@@ -34,6 +34,8 @@ def html(page: Page) -> str:
         score_note=words.score_note(page.table),
         scale_note=words.scale_note(page.table),
         gap_note=words.gap_note(page.table),
+        unavailable_note=words.unavailable_note(page.table),
+        doubt_note=words.doubt_note(page.table),
     )
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from vjepa_exp.report.page import Page
 from vjepa_exp.report.table import Table
-from vjepa_exp.report.words import coverage, duration, gap, gap_note, percent, scale_note, score, score_note
+from vjepa_exp.report.words import (
+    coverage,
+    doubt_note,
+    duration,
+    gap,
+    gap_note,
+    percent,
+    scale_note,
+    score,
+    score_note,
+    unavailable_note,
+)
 
 
 def markdown(page: Page) -> str:
     """The whole report."""
     parts = [f"# {page.table.title}", _header(page), _table(page.table)]
-    notes = [note for note in (score_note(page.table), scale_note(page.table), gap_note(page.table)) if note]
+    said = (score_note, scale_note, gap_note, unavailable_note, doubt_note)
+    notes = [note for write in said if (note := write(page.table))]
     parts += ["  \n".join(notes)] if notes else []
     if page.failures:
         parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
@@ -25,7 +37,7 @@ def markdown(page: Page) -> str:
 def _header(page: Page) -> str:
     lines = []
     if page.table.published:
-        lines.append(f"Table {page.table.published.number} of the paper: {page.table.published.title}.")
+        lines.append(f"{page.table.published.heading} of the paper: {page.table.published.title}.")
     lines.append(f"Profile **{page.profile}**. {page.differs}".strip())
     if page.substituted:
         stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in page.substituted.items())

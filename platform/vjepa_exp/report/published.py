@@ -1,33 +1,17 @@
-"""The paper's numbers: facts that stand beside ours, read from `experiments/paper/tableN.yaml`."""
+"""The paper's numbers beside ours: where the files are, and whether a study fits the one that it names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import vjepa_exp
-from vjepa_exp.spec.document import read_yaml
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """One row of a published table; `values` in percent by column."""
-
-    id: str
-    label: str
-    values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Published:
-    """One published table."""
-
-    number: int
-    title: str
-    columns: dict[str, str]
-    """Column id -> label."""
-    rows: tuple[PublishedRow, ...]
+from vjepa_exp.graph.plan import Plan
+from vjepa_exp.spec.errors import Problem, SpecError
+from vjepa_exp.spec.experiment import PaperReference
+from vjepa_exp.spec.problems import nearest
+from vjepa_exp.spec.published import PublishedTable, read_published_file
 
 
 def experiments_folder() -> Path:
@@ -37,20 +21,56 @@ def experiments_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "experiments"
 
 
-def read_published(number: int) -> Published | None:
-    """The published table, None where its numbers are not part of the project.
+def published_path(paper: PaperReference) -> Path:
+    """The file of a published table or figure."""
+    return experiments_folder() / "paper" / f"{paper.name}.yaml"
+
+
+@lru_cache(maxsize=32)
+def read_published(paper: PaperReference) -> PublishedTable | None:
+    """The published numbers, None where they are not part of the project.
 
     Raises:
-        SpecError: the file is not valid YAML.
+        SpecError: the file is not valid, or a number was changed by hand.
     """
-    path = experiments_folder() / "paper" / f"table{number}.yaml"
-    if not path.is_file():
-        return None
-    data = read_yaml(path).data
-    columns = {column["id"]: column["label"] for column in data["columns"]}
-    return Published(number, data["title"], columns, tuple(_row(row) for row in data["rows"]))
+    path = published_path(paper)
+    return read_published_file(path) if path.is_file() else None
 
 
-def _row(row: dict[str, Any]) -> PublishedRow:
-    values = {column: float(value) for column, value in row["values"].items() if value is not None}
-    return PublishedRow(row["id"], row["label"], values)
+def require_cells(plan: Plan) -> None:
+    """Every row and column of a study is one of its published table, and every printed cell has somebody to yield it.
+
+    A cell may be yielded by a stage of ours, derived from others, or declared as not available: only silence is wrong.
+
+    Raises:
+        SpecError: with every row, column and cell that does not fit, at the line that names the table.
+    """
+    resolved, paper = plan.experiment, plan.experiment.experiment.paper
+    if paper is None or resolved.profile is not None:
+        return
+    published, mark = read_published(paper), resolved.document.mark(("paper",))
+    if published is None:
+        raise SpecError([Problem(mark, "paper", f"there are no published numbers: {published_path(paper)} is missing")])
+    experiment = resolved.experiment
+    rows = [*dict.fromkeys(variant.name for variant in plan.variants), *experiment.released]
+    columns = [*experiment.recipe.evaluate, *experiment.derived]
+    problems = [
+        *_unknown("row", rows, [row.id for row in published.rows], published),
+        *_unknown("column", columns, [column.id for column in published.columns], published),
+    ]
+    wanted_rows, wanted_columns = paper.rows or [row.id for row in published.rows], paper.columns or columns
+    problems += _unknown("row", paper.rows, [row.id for row in published.rows], published)
+    if not paper.columns:
+        wanted_columns = [column.id for column in published.columns]
+    for row in published.rows:
+        silent = [c for c in row.values if c in wanted_columns and (row.id not in rows or c not in columns)]
+        if row.id in wanted_rows and silent:
+            problems.append(f"nobody yields {', '.join(silent)} of row '{row.id}' of {published.heading}")
+    if problems:
+        raise SpecError([Problem(mark, "paper", message) for message in problems])
+
+
+def _unknown(what: str, names: Iterable[str], known: list[str], published: PublishedTable) -> list[str]:
+    return [
+        f"{published.heading} has no {what} '{name}'.{nearest(name, known)}" for name in names if name not in known
+    ]

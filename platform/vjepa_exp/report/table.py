@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
-from vjepa_exp.report.published import Published, read_published
+from vjepa_exp.report.published import read_published
+from vjepa_exp.spec.experiment import MeanColumn, SamplesColumn
 from vjepa_exp.spec.load import PAPER, ResolvedExperiment, read_experiment, resolve
+from vjepa_exp.spec.published import PublishedTable
 
 BASELINE_LABEL = "random initialisation"
 
@@ -31,6 +33,8 @@ class Score:
     """The fewest of them that a seed's number covers: what cannot be decoded is left out, never replaced."""
     failures: tuple[str, ...] = ()
     """Why seeds are missing."""
+    unavailable: str = ""
+    """Why nothing can yield this number yet."""
 
     @property
     def mean(self) -> float | None:
@@ -91,7 +95,7 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    published: Published | None
+    published: PublishedTable | None
     same_scale: bool
     """Ours was measured on the paper's models and data: the numbers may be compared directly."""
     reference: str | None
@@ -106,12 +110,8 @@ def build_table(result: StudyResult) -> Table:
     """
     resolved = result.plan.experiment
     experiment = resolved.experiment
-    published = read_published(experiment.paper.table) if experiment.paper else None
-    labels = published.columns if published else {}
-    columns = tuple(
-        Column(name, labels.get(name, name), probe.dataset, probe.kind.replace("_", " "), _chance(result, name))
-        for name, probe in experiment.recipe.evaluate.items()
-    )
+    published = read_published(experiment.paper) if experiment.paper else None
+    columns = _columns(result, published)
     same_scale = published is not None and _as_published(resolved)
     rows = _rows(result, columns, published)
     reference = None if same_scale else _reference(rows, published)
@@ -125,6 +125,19 @@ def build_table(result: StudyResult) -> Table:
     )
 
 
+def _columns(result: StudyResult, published: PublishedTable | None) -> tuple[Column, ...]:
+    """Evaluations and derived columns, in the order of the paper where it has them."""
+    experiment = result.plan.experiment.experiment
+    labels = {column.id: column.label for column in published.columns} if published else {}
+    columns = [
+        Column(name, labels.get(name, name), e.dataset, e.kind.replace("_", " "), _chance(result, name))
+        for name, e in experiment.recipe.evaluate.items()
+    ]
+    columns += (Column(name, labels.get(name, name), d.kind, d.kind, None) for name, d in experiment.derived.items())
+    places = {name: i for i, name in enumerate(labels)}
+    return tuple(sorted(columns, key=lambda column: places.get(column.id, len(places))))
+
+
 def _as_published(resolved: ResolvedExperiment) -> bool:
     """Whether this is the paper's recipe: no profile, and no `--set` that touches it."""
     if resolved.profile_name != PAPER:
@@ -132,19 +145,25 @@ def _as_published(resolved: ResolvedExperiment) -> bool:
     return resolve(read_experiment(resolved.path), PAPER).experiment.recipe == resolved.experiment.recipe
 
 
-def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published | None) -> list[Row]:
+def _rows(result: StudyResult, columns: tuple[Column, ...], published: PublishedTable | None) -> list[Row]:
     """Variants in the order of the plan, then their baselines; equal baselines are one row."""
     of_paper = {row.id: row for row in published.rows} if published else {}
     rows, baselines = list[Row](), dict[tuple[str, ...], Row]()
     for name, own_label in {variant.name: variant.label for variant in result.plan.variants}.items():
         label = of_paper[name].label if name in of_paper else own_label
         values = of_paper[name].values if name in of_paper else {}
-        rows.append(Row(name, label, {c.id: _cell(result, name, c.id, values.get(c.id)) for c in columns}))
+        cells = {c.id: _cell(result, name, c.id, values.get(c.id)) for c in columns}
+        rows.append(Row(name, label, _with_derived(result, name, cells)))
         cells = {c.id: _cell(result, name, c.id, None, baseline=True) for c in columns}
         stages = tuple(stage.fingerprint for cell in cells.values() for stage in cell.stages)
         if stages:
             row = Row(f"{name}.random_init", f"{BASELINE_LABEL} of {label}", cells, baseline=True)
             baselines.setdefault(stages, row)
+    for name, released in result.plan.released.items():
+        values = of_paper[name].values if name in of_paper else {}
+        rows.append(Row(name, released.label, {c.id: _cell(result, name, c.id, values.get(c.id)) for c in columns}))
+    places = {name: i for i, name in enumerate(of_paper)}
+    rows.sort(key=lambda row: places.get(row.id, len(places)))
     if len(baselines) == 1:
         return rows + [replace(row, label=BASELINE_LABEL) for row in baselines.values()]
     return rows + list(baselines.values())
@@ -153,7 +172,30 @@ def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published
 def _cell(result: StudyResult, variant: str, column: str, published: float | None, baseline: bool = False) -> Cell:
     wanted = (variant, column, baseline)
     stages = {c.seed: c.stage for c in result.plan.cells if (c.variant, c.column, c.baseline) == wanted}
+    reasons = [gap.reason for gap in result.plan.gaps if (gap.variant, gap.column) == (variant, column)]
+    if not stages and reasons and not baseline:
+        return Cell(published, Score({}, 0, 0, unavailable=reasons[0]))
     return Cell(published, _score(result, stages) if stages else None, tuple(stages.values()))
+
+
+def _with_derived(result: StudyResult, variant: str, cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The cells with those that are computed from others, or from the recipe of a pretraining that is done."""
+    derived = dict(cells)
+    for name, column in result.plan.experiment.experiment.derived.items():
+        if isinstance(column, MeanColumn):
+            scores = [cells[other].ours for other in column.of]
+            seeds = set.intersection(*(set(score.by_seed) if score else set() for score in scores))
+            means = {seed: fmean(score.by_seed[seed] for score in scores if score) for seed in sorted(seeds)}
+            derived[name] = replace(cells[name], ours=Score(means, 0, 0))
+        elif isinstance(column, SamplesColumn):
+            optim = {v.seed: v.recipe.pretrain.optim for v in result.plan.variants if v.name == variant}
+            done = {
+                seed: o.batch_size * o.iterations / 1e6
+                for seed, o in optim.items()
+                if result.plan.pretraining[variant, seed].fingerprint in result.records
+            }
+            derived[name] = replace(cells[name], ours=Score(done, 0, 0))
+    return derived
 
 
 def _score(result: StudyResult, stages: dict[int, Stage]) -> Score:
@@ -173,7 +215,7 @@ def _chance(result: StudyResult, column: str) -> float | None:
     return max((chance for chance in known if chance is not None), default=None)
 
 
-def _reference(rows: list[Row], published: Published | None) -> Row | None:
+def _reference(rows: list[Row], published: PublishedTable | None) -> Row | None:
     """The row that gaps are measured against: the best published one, else the baseline."""
     if published:
         known = [row for row in rows if any(cell.published is not None for cell in row.cells.values())]

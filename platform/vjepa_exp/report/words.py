@@ -15,7 +15,9 @@ def percent(value: float | None) -> str:
 
 
 def score(value: Score | None) -> str:
-    """'43.1 ± 1.2', 'failed', or a dash where nothing was measured."""
+    """'43.1 ± 1.2', 'failed', 'not available', or a dash where nothing was measured."""
+    if value is not None and value.unavailable:
+        return "not available"
     if value is None or value.mean is None:
         return "failed" if value and value.failures else MISSING
     spread = "" if value.sd is None else f" ± {value.sd:.1f}"
@@ -31,7 +33,7 @@ def gap(value: Gap | None) -> str:
 
 def coverage(value: Score | None) -> str:
     """'240 of 240', with the number of failed seeds."""
-    if value is None or not value.by_seed:
+    if value is None or not value.videos or not value.by_seed:
         return ""
     failed = len(value.failures)
     missing = f", {failed} seed{'s' if failed > 1 else ''} failed" if failed else ""
@@ -95,8 +97,28 @@ def gap_note(table: Table) -> str:
     return f"Δ: points above or below “{table.reference}” in the same column{paired}."
 
 
+def unavailable_note(table: Table) -> str:
+    """Why cells are not available, each reason once with its columns or rows."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        for column in table.columns:
+            score = row.cells[column.id].ours
+            if score and score.unavailable:
+                reasons.setdefault(score.unavailable, {})[f"{row.label}, {column.label}"] = None
+    parts = [f"{reason} ({len(cells)} cells, first: {next(iter(cells))})" for reason, cells in reasons.items()]
+    return f"Not available: {'; '.join(parts)}." if parts else ""
+
+
+def doubt_note(table: Table) -> str:
+    """What is uncertain about the published numbers of this table."""
+    doubts = table.published.uncertain if table.published else ()
+    return f"Uncertain in the paper: {' '.join(f'{doubt.where}: {doubt.doubt}' for doubt in doubts)}" if doubts else ""
+
+
 def _scores(table: Table) -> list[Score]:
-    return [cell.ours for row in table.rows for cell in row.cells.values() if cell.ours and cell.ours.by_seed]
+    """Scores of test videos; a derived number covers none itself."""
+    scores = [cell.ours for row in table.rows for cell in row.cells.values() if cell.ours]
+    return [score for score in scores if score.by_seed and score.covered]
 
 
 def _num_seeds(table: Table) -> int:

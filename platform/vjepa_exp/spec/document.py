@@ -16,7 +16,10 @@ from vjepa_exp.spec.errors import Mark, Problem, SpecError
 Keys = tuple[str | int, ...]
 
 
-class _Yaml12(yaml.SafeLoader):
+_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # ten times faster
+
+
+class _Yaml12(_Loader):  # type: ignore[misc,valid-type]  # mypy wants a class to inherit from, not one of two
     """PyYAML with the scalars of YAML 1.2: `1e-3` is a number, `no` and `2024-04-15` are strings."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own class attribute)

@@ -2,12 +2,13 @@
 
     k400: {use: fragments/table9_probes.yaml#evaluate.k400, clips: 8}
 
-Paths count from the file that they are written in. A block may use others. Errors in a block name the file and line of
-the block, as it is validated where it is used.
+Paths count from the file that they are written in. A block uses no others; inside a file, YAML's own anchors do that.
+Errors in a block name its own file and line, as it is validated where it is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +26,6 @@ from vjepa_exp.spec.pretrain import PretrainSpec
 from vjepa_exp.spec.problems import nearest, validate
 
 USE = "use"
-Used = tuple[tuple[Path, str], ...]
 
 
 class Fragments(Spec):
@@ -47,7 +47,8 @@ def read_spec(path: Path) -> Document:
         SpecError: a file cannot be read, or there is no such block.
     """
     document = read_yaml(path)
-    _fill(document, (), ())
+    for keys in list(_uses(document.data, ())):
+        _fill(document, keys)
     return document
 
 
@@ -57,7 +58,7 @@ def check_fragments(path: Path) -> int:
     Raises:
         SpecError: a block says something that its kind does not know.
     """
-    document = read_spec(path)
+    document = read_yaml(path)
     try:
         validate(Fragments, document)
     except SpecError as error:
@@ -67,33 +68,30 @@ def check_fragments(path: Path) -> int:
     return sum(len(blocks) for name, blocks in document.data.items() if name != "fragments")
 
 
-def _fill(document: Document, keys: Keys, used: Used) -> None:
-    value = document.get(keys)
+def _uses(value: Any, keys: Keys) -> Iterator[Keys]:
+    """Where blocks are asked for, the innermost first."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inner:
+        if isinstance(below, dict | list):
+            yield from _uses(below, (*keys, key))
     if isinstance(value, dict) and isinstance(value.get(USE), str):
-        own = document.part(keys)
-        target = own.data.pop(USE)
-        mark = own.marks.pop((USE,))
-        try:
-            block = _block(Path(mark.source).parent, target, used)
-        except KeyError as error:
-            raise SpecError([Problem(mark, ".".join(map(str, (*keys, USE))), str(error.args[0]))]) from None
-        _fill_inside(own, (), used)
-        block.merge(own)
-        document.put(keys, block)
-    else:
-        _fill_inside(document, keys, used)
+        yield keys
 
 
-def _fill_inside(document: Document, keys: Keys, used: Used) -> None:
-    value = document.get(keys)
-    inner: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in list(inner):
-        if isinstance(document.get((*keys, key)), dict | list):
-            _fill(document, (*keys, key), used)
+def _fill(document: Document, keys: Keys) -> None:
+    """Lay the mapping at `keys` over the block that it uses."""
+    own = document.part(keys)
+    target, mark = own.data.pop(USE), own.marks.pop((USE,))
+    try:
+        block = _block(Path(mark.source).parent, target)
+    except KeyError as error:
+        raise SpecError([Problem(mark, ".".join(map(str, (*keys, USE))), str(error.args[0]))]) from None
+    block.merge(own)
+    document.put(keys, block)
 
 
-def _block(folder: Path, target: str, used: Used) -> Document:
-    """The block that a target names, with what it uses itself.
+def _block(folder: Path, target: str) -> Document:
+    """A copy of the block that a target names.
 
     Raises:
         KeyError: with what is wrong with the target.
@@ -104,9 +102,6 @@ def _block(folder: Path, target: str, used: Used) -> Document:
     file = folder / name
     if not file.is_file():
         raise KeyError(f"there is no file {file}")
-    here = (file.resolve(), dotted)
-    if here in used:
-        raise KeyError(f"'{target}' uses itself")
     whole = _parsed(file, file.stat().st_mtime_ns)
     keys: Keys = tuple(dotted.split("."))
     if whole.get(keys) is None:
@@ -114,9 +109,7 @@ def _block(folder: Path, target: str, used: Used) -> Document:
         around = whole.get(keys[:at])
         known = [str(key) for key in around] if isinstance(around, dict) else []
         raise KeyError(f"{name} has no block '{dotted}'.{nearest(str(keys[at]), known)}")
-    block = whole.part(keys)
-    _fill(block, (), (*used, here))
-    return block
+    return whole.part(keys)
 
 
 @lru_cache(maxsize=64)

@@ -262,7 +262,7 @@ class Tracker:
             "mlflow.source.type": "LOCAL",
             "mlflow.source.name": self._plan.experiment.path.name,
             **({"mlflow.source.git.commit": code["commit"]} if code["commit"] else {}),
-            **({"paper_table": str(paper.table)} if paper else {}),
+            **({f"paper_{'table' if paper.table else 'figure'}": str(paper.table or paper.figure)} if paper else {}),
         }
 
     def _study_params(self) -> dict[str, str]:
