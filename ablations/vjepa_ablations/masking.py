@@ -33,14 +33,16 @@ def table4(base: Recipe) -> Iterator[Level]:
 
 @ablation("pretrain.masks", "seed")
 def figure8(base: Recipe) -> Iterator[Level]:
-    """The 26 masking settings of appendix E.4: coverage in space and time, number of blocks, number of masks (Figure 8).
+    """The 26 masking settings of appendix E.4: coverage in space and time, number of blocks and of masks (Figure 8).
 
     Only M26, the default, is in the text of the final paper. M01-M15 and M21-M23 are the rows of the earlier version's
     tables; M16-M20, M24 and M25 are proposed (experiments/paper/figure8.yaml marks every one). M17 has the masks of
     M04: the earlier version lists repeated settings with other results, so it is the same point under another seed.
     """
     for name, masks in FIGURE8.items():
-        fields: dict[str, tuple[MaskSpec, ...] | int] = {"pretrain.masks": tuple(_fitting(m, base.grid[1]) for m in masks)}
+        fields: dict[str, tuple[MaskSpec, ...] | int] = {
+            "pretrain.masks": tuple(_fitting(m, base.grid[1]) for m in masks)
+        }
         if name == "M17":
             fields["seed"] = base.seed + 1
         yield name, with_fields(base, {**fields})
@@ -63,7 +65,7 @@ def _squares(num_blocks: int, side_px: int, temporal: float = 1.0) -> MultiBlock
 
 
 def _fitting(mask: MultiBlockMask, side: int) -> MultiBlockMask:
-    """On grids coarser than the paper's a large square block is one cell smaller than the frame instead of covering it."""
+    """On grids coarser than the paper's a large square block is one cell smaller than the frame, not as large."""
     largest = int((side - 0.5) ** 2) / side**2
     share = min(mask.spatial_scale[1], largest)
     return mask if share == mask.spatial_scale[1] else mask.model_copy(update={"spatial_scale": (share, share)})

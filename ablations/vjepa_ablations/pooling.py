@@ -30,7 +30,9 @@ def _with_probes(base: Recipe, *, average: bool) -> Recipe:
         if isinstance(probe, AttentiveProbe | LinearProbe):
             shared = {field: getattr(probe, field) for field in LinearProbe.model_fields if field != "kind"}
             other: AttentiveProbe | LinearProbe = (
-                LinearProbe(kind="linear_probe", **shared) if average else AttentiveProbe(kind="attentive_probe", **shared)
+                LinearProbe(kind="linear_probe", **shared)
+                if average
+                else AttentiveProbe(kind="attentive_probe", **shared)
             )
             probes[name] = probe if probe.kind == other.kind else other
     return with_fields(base, {f"evaluate.{name}": probe for name, probe in probes.items()})

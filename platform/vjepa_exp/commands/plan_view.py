@@ -137,7 +137,9 @@ def _counts(planned: Planned) -> str:
     pretraining = [row for row in planned.stages if row.stage.kind == "pretrain"]
     tables = sum(any(name.startswith("T") for name in row.serves) for row in pretraining)
     if pretraining and tables not in (0, len(pretraining)):
-        words[words.index(f"{len(pretraining)} pretraining")] += f" ({tables} for tables, {len(pretraining) - tables} others)"
+        words[words.index(f"{len(pretraining)} pretraining")] += (
+            f" ({tables} for tables, {len(pretraining) - tables} others)"
+        )
     return ", ".join(words)
 
 

@@ -19,7 +19,6 @@ from vjepa_exp.spec.problems import validate as validate_document
 from vjepa_exp.spec.published import read_published_file
 from vjepa_exp.spec.schema import write_schemas
 
-
 NO_REGISTRY = Path("no datasets.yaml")
 """Whether an experiment is valid does not depend on what is registered here."""
 

@@ -67,4 +67,6 @@ def kind_of_work(stage: Stage) -> str:
         return "low-shot probe" if stage.recipe.probe.label_fraction < 1 else "probe"
     if stage.kind == "released":
         return "evaluation of a released model"
-    return {"pretrain": "pretraining", "finetune": "fine-tuning", "detect": "detection head"}.get(stage.kind, stage.kind)
+    return {"pretrain": "pretraining", "finetune": "fine-tuning", "detect": "detection head"}.get(
+        stage.kind, stage.kind
+    )

@@ -121,7 +121,9 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
     experiment = resolved.experiment
     variants = expand(resolved)
     released = released_rows(resolved)
-    evaluations = [e for columns in (*(v.recipe.evaluate for v in variants), *released.values()) for e in columns.values()]
+    evaluations = [
+        e for columns in (*(v.recipe.evaluate for v in variants), *released.values()) for e in columns.values()
+    ]
     mixtures = [entry.dataset for variant in variants for entry in variant.recipe.pretrain.data.mixture]
     datasets = _Datasets(registry, [*mixtures, *(evaluation.dataset for evaluation in evaluations)])
     cells, gaps = list[Cell](), list[Gap]()
@@ -142,9 +144,7 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
     asked_for = [stage for key, stage in pretraining.items() if _wanted(key, resolved, cells)]
     stages = _in_order([*asked_for, *(cell.stage for cell in cells)])
     missing = tuple(name for name in datasets.missing if any(name in _digests(stage) for stage in stages))
-    return Plan(
-        resolved, tuple(variants), tuple(cells), stages, pretraining, missing, tuple(gaps), experiment.released
-    )
+    return Plan(resolved, tuple(variants), tuple(cells), stages, pretraining, missing, tuple(gaps), experiment.released)
 
 
 def _wanted(key: tuple[str, int], resolved: ResolvedExperiment, cells: list[Cell]) -> bool:

@@ -134,11 +134,11 @@ def _axis_levels(resolved: ResolvedExperiment, axes: dict[str, dict[str, object]
 
 
 def _search_levels(resolved: ResolvedExperiment, search: Search) -> list[Variant]:
-    """Every crossing of the grids with `num_samples` draws of the rest; draw i does not depend on how many there are."""
+    """Every crossing of the grids with `num_samples` draws of the rest; draw i does not depend on their number."""
     at: Keys = ("vary", "search", "space")
     grids = {field: d.values for field, d in search.space.items() if isinstance(d, Grid)}
     drawn = {field: d for field, d in search.space.items() if not isinstance(d, Grid)}
-    variants = []
+    variants = list[Variant]()
     for i in range(search.num_samples if drawn else 1):
         sample = {field: _draw(d, Random(f"{search.seed}/{field}/{i}")) for field, d in drawn.items()}
         for combination in itertools.product(*grids.values()):

@@ -71,6 +71,4 @@ def require_cells(plan: Plan) -> None:
 
 
 def _unknown(what: str, names: Iterable[str], known: list[str], published: PublishedTable) -> list[str]:
-    return [
-        f"{published.heading} has no {what} '{name}'.{nearest(name, known)}" for name in names if name not in known
-    ]
+    return [f"{published.heading} has no {what} '{name}'.{nearest(name, known)}" for name in names if name not in known]

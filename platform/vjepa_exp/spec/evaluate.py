@@ -1,4 +1,4 @@
-"""How encoders are evaluated: frozen probes (Table 9), detection heads (Table 10), end-to-end fine-tuning (Table 11)."""
+"""How encoders are evaluated: frozen probes (Table 9), detection heads (Table 10), fine-tuning (Table 11)."""
 
 from __future__ import annotations
 

@@ -17,8 +17,12 @@ class ExecutionSpec(Spec):
 
     address: str | None = Field(None, description="Ray cluster; None starts Ray on this machine.")
     device: Literal["cpu", "cuda"] | None = None
-    gpu: GpuName | None = Field(None, description="GPU that a plan's hours are stated for; None: those of this machine.")
-    price: PositiveFloat | None = Field(None, description="Of a GPU (or CPU core) for an hour; a plan then says the cost.")
+    gpu: GpuName | None = Field(
+        None, description="GPU that a plan's hours are stated for; None: those of this machine."
+    )
+    price: PositiveFloat | None = Field(
+        None, description="Of a GPU (or CPU core) for an hour; a plan then says the cost."
+    )
     currency: str = Field("USD", max_length=8)
     workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")

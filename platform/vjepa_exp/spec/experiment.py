@@ -156,9 +156,7 @@ class Experiment(Spec):
     paper: PaperReference | None = None
     recipe: Recipe
     vary: Vary | None = None
-    seeds: tuple[Seed, ...] = Field(
-        (), description="Repeat every variant with these seeds; empty: recipe.seed alone."
-    )
+    seeds: tuple[Seed, ...] = Field((), description="Repeat every variant with these seeds; empty: recipe.seed alone.")
     baselines: tuple[Literal["random_init"], ...] = Field(
         (), description="random_init: the same probes on the same encoder without pretraining."
     )

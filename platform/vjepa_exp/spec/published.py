@@ -118,7 +118,9 @@ def read_published_file(path: Path) -> PublishedTable:
     """
     document = read_yaml(path)
     table = validate(PublishedTable, document)
-    problems = [_edited(document, table, i) for i, row in enumerate(table.rows) if row.digest != row.fingerprint(table.name)]
+    problems = [
+        _edited(document, table, i) for i, row in enumerate(table.rows) if row.digest != row.fingerprint(table.name)
+    ]
     if table.name != path.stem:
         problems.append(Problem(document.mark(()), "", f"holds {table.name}, by its name it should hold {path.stem}"))
     if problems:

@@ -41,7 +41,7 @@ Distribution = Annotated[LogUniform | Choice | Grid, Field(discriminator="kind")
 
 
 class Search(Spec):
-    """A search space over recipe fields; what is drawn is a pure function of its seed, so it is planned like the rest."""
+    """A search space over recipe fields; draws are a pure function of its seed, so it is planned like the rest."""
 
     space: dict[str, Distribution] = Field(min_length=1, description="Dotted recipe field -> where values come from.")
     num_samples: PositiveInt = 1
