@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from vjepa_exp.graph.cost import stage_cost
 from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.report.published import require_cells
 from vjepa_exp.spec.augment import AutoAugment, CropFlip, RandAugment, RandomErasing
+from vjepa_exp.spec.collection import collected, is_collection
 from vjepa_exp.spec.datasets import PAPER_SETS, Registry
 from vjepa_exp.spec.document import read_yaml
+from vjepa_exp.spec.fragments import check_fragments
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.spec.published import read_published_file
 
 ROOT = Path(__file__).parents[2] / "experiments"
-EXPERIMENTS = sorted(ROOT.glob("*.yaml"))
+FILES = sorted(ROOT.glob("*.yaml"))
+EXPERIMENTS = [path for path in FILES if not is_collection(read_yaml(path))]
 UNDER_PROFILES = [
     pytest.param(path, profile, id=f"{path.stem}-{profile}")
     for path in EXPERIMENTS
@@ -28,16 +34,16 @@ def plan_of(path: Path, profile: str) -> Plan:
 @pytest.mark.parametrize(("path", "profile"), UNDER_PROFILES)
 def test_an_experiment_plans_under_its_profiles(path: Path, profile: str) -> None:
     plan = plan_of(path, profile)
-    assert plan.cells
+    assert plan.cells or plan.gaps
     assert set(plan.missing_datasets) <= set(PAPER_SETS)
     if profile in ("laptop", "smoke"):
         assert not plan.missing_datasets
         assert plan.experiment.experiment.execution.device == "cpu"
+    for stage in plan.stages:
+        stage_cost(stage, plan.experiment.experiment.execution, Registry(Path("no datasets.yaml")))
 
 
-@pytest.mark.parametrize(
-    "path", [*EXPERIMENTS, *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "profiles").glob("*.yaml"))], ids=lambda path: path.stem)
 def test_a_file_opens_with_its_schema(path: Path) -> None:
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     kind = "../docs/experiment" if path.parent == ROOT else "../../docs/profile"
@@ -45,26 +51,38 @@ def test_a_file_opens_with_its_schema(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_variants_and_columns_of_a_table_are_rows_and_columns_of_the_paper(path: Path) -> None:
+def test_a_table_yields_every_printed_cell(path: Path) -> None:
     plan = plan_of(path, PAPER)
-    paper = plan.experiment.experiment.paper
-    if paper is None:
-        pytest.skip("stands beside no table")
-    published = read_yaml(ROOT / "paper" / f"table{paper.table}.yaml").data
-    assert {variant.name for variant in plan.variants} <= {row["id"] for row in published["rows"]}
-    assert {cell.column for cell in plan.cells} <= {column["id"] for column in published["columns"]}
+    require_cells(plan)
+    if plan.experiment.experiment.paper is not None:
+        assert {"laptop", "gpu", "smoke"} <= set(plan.experiment.experiment.profiles)
+
+
+def test_the_paper_is_all_its_tables_and_figures() -> None:
+    members = collected(read_yaml(ROOT / "paper.yaml"))
+    papers = [read_experiment(path).document.get(("paper",)) for path in members]
+    assert {paper["table"] for paper in papers if "table" in paper} == {1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 16}
+    assert {paper["figure"] for paper in papers if "figure" in paper} == {1, 4, 5, 8}
+    assert set(members) == {path for path in EXPERIMENTS if not path.stem.startswith("quickstart")}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "paper").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_published_table_is_whole(path: Path) -> None:
-    table = read_yaml(path).data
-    assert path.stem == f"table{table['table']}"
-    columns = {column["id"] for column in table["columns"]}
-    for row in table["rows"]:
-        assert set(row["values"]) == columns
-        assert row["label"]
-        if "%" in {column["unit"] for column in table["columns"]}:
-            assert all(0 < value < 100 for value in row["values"].values())
+def test_published_numbers_are_whole_and_untouched(path: Path) -> None:
+    table = read_published_file(path)
+    columns = {column.id: column.unit for column in table.columns if not column.label.endswith("(section 5.2)")}
+    for row in table.rows:
+        assert set(row.values) >= set(columns)
+        percentages = [value for name, value in row.values.items() if columns.get(name) == "%" and value is not None]
+        assert all(0 < value < 100 for value in percentages)
+
+
+def test_every_block_is_used_and_valid() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in EXPERIMENTS)
+    for path in sorted((ROOT / "fragments").glob("*.yaml")):
+        check_fragments(path)
+        for kind, blocks in read_yaml(path).data.items():
+            for name in blocks if kind != "fragments" else ():
+                assert f"fragments/{path.name}#{kind}.{name}" in text, f"{path.name}: {kind}.{name} is used nowhere"
 
 
 def test_table_4_is_the_papers_recipe() -> None:

@@ -73,7 +73,7 @@ GPUS: Mapping[str, Device] = {
     "A100": Device("A100 80GB", 0.25 * 312e12, 0.45 * 312e12, "25-45 % of 312 TFLOP/s (bf16)", 80 * 10**9),
 }
 VIDEO_CLIPS_PER_CORE = (8.0, 25.0)
-"""Clips of 16 frames that a core decodes in a second from files of 340x256: key frames far apart, and close together."""
+"""Clips of 16 frames that a core decodes in a second from files of 340x256: key frames far apart, and close by."""
 IMAGES_PER_CORE = (100.0, 160.0)
 DECODING = "8-25 clips of 16 frames, or 100-160 images, a second and core (files of 340x256)"
 

@@ -134,13 +134,19 @@ def _axis_levels(resolved: ResolvedExperiment, axes: dict[str, dict[str, object]
 
 
 def _search_levels(resolved: ResolvedExperiment, search: Search) -> list[Variant]:
-    """Every crossing of the grids with `num_samples` draws of the rest; draw i does not depend on their number."""
+    """Every crossing of the grids with `num_samples` draws of the rest, of which equal ones count once.
+
+    Draw i does not depend on how many there are.
+    """
     at: Keys = ("vary", "search", "space")
     grids = {field: d.values for field, d in search.space.items() if isinstance(d, Grid)}
     drawn = {field: d for field, d in search.space.items() if not isinstance(d, Grid)}
-    variants = list[Variant]()
+    variants, samples = list[Variant](), list[dict[str, object]]()
     for i in range(search.num_samples if drawn else 1):
         sample = {field: _draw(d, Random(f"{search.seed}/{field}/{i}")) for field, d in drawn.items()}
+        if sample in samples:  # the same work
+            continue
+        samples.append(sample)
         for combination in itertools.product(*grids.values()):
             given = dict(zip(grids, combination, strict=True)) | sample
             values = {f: Document(given[f], {(): resolved.document.mark((*at, f))}) for f in search.space}

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vjepa_exp.graph.cost import StageCost, device_of, hours, stage_cost
+from vjepa_ablations.masking import FIGURE8
+from vjepa_exp.graph.cost import StageCost, decode_cores, device_of, hours, stage_cost
 from vjepa_exp.graph.machine import Gpu, Machine
 from vjepa_exp.graph.network import (
     encoder_flops,
@@ -25,9 +28,13 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import AttentiveProbe as AttentiveProbeSpec
 from vjepa_exp.spec.evaluate import ClipSpec
 from vjepa_exp.spec.execution import ExecutionSpec
+from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
-from vjepa_exp.spec.masks import PAPER_MASKS, MultiBlockMask, RandomTubeMask
+from vjepa_exp.spec.masks import PAPER_MASKS, MaskSpec, MultiBlockMask, RandomTubeMask
 from vjepa_exp.spec.model import ModelSpec, PredictorSpec
+from vjepa_exp.train.mask_groups import MaskPair
+from vjepa_exp.train.networks import encoder_config, mask_sampler, predictor_config
+from vjepa_exp.train.pretrain_step import PretrainModel
 from vjepa_models.encoder import EncoderConfig, VideoEncoder
 from vjepa_models.masks import MultiBlock, mask_statistics
 from vjepa_models.predictor import Predictor, PredictorConfig
@@ -141,10 +148,12 @@ def test_pixels_need_no_target_encoder(load: Load, registry: Registry) -> None:
     assert pixels.memory_bytes < features.memory_bytes
 
 
-def test_memory_grows_with_the_micro_batch(load: Load, registry: Registry) -> None:
+def test_memory_grows_with_the_micro_batch_and_shrinks_with_workers(load: Load, registry: Registry) -> None:
     plan = build_plan(load(), registry)
     one, two, four = (cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=n)).memory_bytes for n in (1, 2, 4))
     assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
+    shared = cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=1, workers=4)).memory_bytes
+    assert one - shared == pytest.approx(6 * 3 * 8 * 64 * 64 * 4, rel=1e-6)  # clips that others hold
 
 
 def test_fixed_clips_are_encoded_once_and_augmented_ones_in_every_epoch(load: Load, registry: Registry) -> None:
@@ -175,9 +184,102 @@ def test_hours_are_a_range_and_unknown_where_a_size_is(load: Load, registry: Reg
     assert hours([known, unknown], device, count) is None
 
 
+def test_a_named_gpu_wins_over_those_that_are_here() -> None:
+    device, count = device_of(ExecutionSpec(device="cuda", gpu="H200", workers=4), CPU)
+    assert (device.name, count, device.memory_bytes) == ("H200", 4, 141 * 10**9)
+
+
+def test_cores_feed_the_devices(load: Load, registry: Registry) -> None:
+    cost = cost_of(build_plan(load(), registry), "pretrain", registry)
+    one, two = (decode_cores(cost, *device_of(ExecutionSpec(device="cuda", workers=n), CPU)) for n in (1, 2))
+    assert one is not None
+    assert two == pytest.approx([2 * cores for cores in one])
+    device = device_of(ExecutionSpec(device="cuda"), CPU)[0]
+    clips_per_s = device.low / (cost.forward_flops + cost.backward_flops)
+    assert one[0] == pytest.approx(clips_per_s / 25)
+
+
+def test_images_need_fewer_cores_than_videos(load: Load, registry: Registry) -> None:
+    def cores(dataset: str) -> float:
+        plan = build_plan(load("", f"recipe.evaluate.looks.dataset={dataset}"), registry)
+        found = decode_cores(cost_of(plan, "probe", registry), *device_of(ExecutionSpec(device="cuda"), CPU))
+        assert found is not None
+        return found[0]
+
+    assert cores("in1k") < cores("k400") / 3
+
+
 def test_hours_are_stated_for_the_gpus_that_are_here_or_else_for_a100s() -> None:
     cuda = ExecutionSpec(device="cuda", workers=8)
     assert device_of(cuda, CPU)[0].name == "A100 80GB"
     here = Machine("some CPU", 4, 16 * 2**30, (Gpu("NVIDIA H100 80GB HBM3", 79.6),))
     device, count = device_of(cuda, here)
     assert (device.name, count) == ("H100", 8)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A pretraining recipe to count."""
+
+    arch: str
+    resolution: int
+    group_size: int = 24
+    objective: str = "features"
+    masks: tuple[MaskSpec, ...] = PAPER_MASKS
+
+
+CAUSAL = tuple(mask.model_copy(update={"max_temporal_keep": 0.375}) for mask in PAPER_MASKS)
+CONFIGURATIONS = [
+    Configuration("vit_large", 224),
+    Configuration("vit_huge", 224),
+    Configuration("vit_huge", 384, group_size=10),
+    Configuration("vit_large", 224, objective="pixels"),
+    Configuration("vit_large", 224, masks=CAUSAL),
+    Configuration("vit_large", 224, masks=(RandomTubeMask(kind="random_tube", ratio=0.9),)),
+    Configuration("vit_base", 224, masks=(FIGURE8["M14"])),
+    Configuration("vit_small", 112),
+]
+
+
+@pytest.mark.parametrize("c", CONFIGURATIONS, ids=lambda c: f"{c.arch}-{c.resolution}-{c.objective}-{c.masks[0].kind}")
+def test_flops_of_a_step_are_those_that_torch_counts(c: Configuration, load: Load, registry: Registry) -> None:
+    """Forward and backward of the real networks on the meta device, with token counts of the real sampler."""
+    resolved = load(
+        "",
+        f"recipe.model={{arch: {c.arch}}}",
+        f"recipe.pretrain.data.clip={{num_frames: 16, resolution: {c.resolution}}}",
+        f"recipe.pretrain.objective={{kind: {c.objective}}}",
+        f"recipe.pretrain.mask_group_size={c.group_size}",
+        f"recipe.pretrain.optim.batch_size={c.group_size}",
+        f"recipe.pretrain.masks={json.dumps([mask.to_json() for mask in c.masks])}",
+    )
+    estimate = cost_of(build_plan(resolved, registry), "pretrain", registry)
+    forward, total = counted_step(resolved.experiment.recipe)
+    assert estimate.forward_flops == pytest.approx(forward, rel=0.1)
+    assert estimate.forward_flops + estimate.backward_flops == pytest.approx(total, rel=0.1)
+
+
+def counted_step(recipe: Recipe) -> tuple[float, float]:
+    """FLOPs of one clip: of the forward pass, and of both passes."""
+    spec = recipe.pretrain
+    encoder = encoder_config(recipe.model, spec.data.clip)
+    predictor = predictor_config(recipe.model, encoder, spec.objective, len(spec.masks))
+    model = PretrainModel(VideoEncoder(encoder, 0, "meta"), Predictor(predictor, 0, "meta"), spec.objective)
+    target = VideoEncoder(encoder, 0, "meta")
+    clip = torch.zeros(1, 3, spec.data.clip.num_frames, *[spec.data.clip.resolution] * 2, device="meta")
+    pairs = []
+    for mask in spec.masks:
+        share = mask_statistics(mask_sampler(mask), encoder.grid, spec.mask_group_size, num_groups=60)
+        lengths = (round(encoder.num_tokens * part) for part in (share.context, share.target))
+        pairs.append(MaskPair(*(torch.zeros(1, n, dtype=torch.int64, device="meta") for n in lengths)))
+
+    def forward() -> torch.Tensor:
+        if spec.objective.kind == "pixels":
+            targets = torch.zeros(1, encoder.num_tokens, encoder.tubelet_dim, device="meta")
+        else:
+            with torch.no_grad():
+                targets = target(clip)
+        losses, _ = model(clip, targets, [tuple(pairs)])
+        return losses.mean()
+
+    return counted_flops(forward), counted_flops(lambda: forward().backward())

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from vjepa_ablations.ablation import Ablation, with_field
 from vjepa_exp.graph.variants import expand, known_ablations
 from vjepa_exp.spec.errors import SpecError
 from vjepa_exp.spec.load import ResolvedExperiment
@@ -56,7 +58,24 @@ def test_an_ablation_gives_its_levels(load: Load) -> None:
         ("vary:\n  axes:\n    seed.x: {a: 1}\n", r"small.yaml:16: .*no such field in the recipe"),
         ("vary:\n  axes:\n    seed: {}\n", r"small.yaml:16: vary.axes.seed: the axis has no values"),
         ("vary:\n  ablation: masking.tabel4\n", r"small.yaml:15: .*no ablation .*Did you mean 'masking.table4'"),
-        ("vary:\n  ablation: pooling.table3\n", r"small.yaml:15: .*no ablation 'pooling.table3'"),
+        ("vary:\n  ablation: cooking.table3\n", r"small.yaml:15: .*no ablation 'cooking.table3'"),
+        ("vary:\n  axes:\n    seed:\n      a: 1\n      a: 2\n", r"small.yaml:18: vary.axes.seed.a: key is given twice"),
+        (
+            "vary:\n  search:\n    space:\n      pretrain.optim.lrr: {kind: loguniform, low: 1e-5, high: 1e-3}\n",
+            r"small.yaml:17: recipe.pretrain.optim.lrr: unknown key. Did you mean 'lr'\?",
+        ),
+        (
+            "vary:\n  search:\n    space:\n      pretrain.optim.lr: {kind: loguniform, low: 1e-3, high: 1e-5}\n",
+            r"small.yaml:17: vary.search.space.pretrain.optim.lr.low: 0.001 must be below high",
+        ),
+        (
+            "vary:\n  search: {space: {seed: {kind: grid, values: [1, 1]}}}\n",
+            r"small.yaml:14: vary: variants 't000' and 't001' have the same recipe",
+        ),
+        (
+            "vary:\n  ablation: masking.table4\n  axes: {seed: {a: 1}}\n",
+            r"small.yaml:14: vary: give one of 'ablation', 'axes' and 'search'",
+        ),
         ("vary:\n  axes:\n    seed: {a: 1, b: 1}\n", r"small.yaml:14: vary: variants 'a' and 'b' have the same recipe"),
         (
             "vary:\n  axes:\n    seed: {a: 1, a-b: 2}\n    pretrain.optim.lr: {b-c: 1e-3, c: 1e-4}\n",
@@ -85,3 +104,71 @@ def test_a_recipe_that_does_not_suit_an_ablation_is_the_users_error(load: Load) 
 def test_ablations_are_known_by_file_and_function() -> None:
     assert "masking.table4" in known_ablations()
     assert all(ablation.description for ablation in known_ablations().values())
+
+
+SEARCH = """\
+vary:
+  search:
+    num_samples: 3
+    seed: 5
+    space:
+      pretrain.optim.lr: {kind: loguniform, low: 1e-5, high: 1e-2}
+      pretrain.optim.weight_decay: {kind: choice, values: [0.01, 0.1]}
+      pretrain.mask_group_size: {kind: grid, values: [2, 4]}
+"""
+
+
+def test_a_search_draws_by_its_seed_and_crosses_its_grids(load: Load) -> None:
+    variants = expand(load(SEARCH))
+    assert [v.name for v in variants] == [f"t{i:03}" for i in range(6)]
+    assert [v.recipe.pretrain.mask_group_size for v in variants] == [2, 4] * 3
+    rates = [v.recipe.pretrain.optim.lr for v in variants]
+    assert len(set(rates)) == 3
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+    assert {v.recipe.pretrain.optim.weight_decay for v in variants} <= {0.01, 0.1}
+    assert variants[0].levels["pretrain.optim.lr"] == f"{rates[0]:.4g}"
+
+
+def test_more_draws_keep_the_first_ones_and_another_seed_changes_them(load: Load) -> None:
+    first = [v.recipe for v in expand(load(SEARCH))]
+    assert [v.recipe for v in expand(load(SEARCH, "vary.search.num_samples=4"))][:6] == first
+    assert not set(map(str, first)) & {str(v.recipe) for v in expand(load(SEARCH, "vary.search.seed=6"))}
+
+
+def test_loguniform_is_even_over_factors_of_ten(load: Load) -> None:
+    space = "{pretrain.optim.lr: {kind: loguniform, low: 1e-6, high: 1e-2}}"
+    variants = expand(load(f"vary: {{search: {{num_samples: 400, space: {space}}}}}\n"))
+    below = [sum(v.recipe.pretrain.optim.lr < edge for v in variants) / len(variants) for edge in (1e-5, 1e-4, 1e-3)]
+    assert below == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
+
+
+def test_equal_draws_are_one_variant(load: Load) -> None:
+    space = "{pretrain.optim.weight_decay: {kind: choice, values: [0.01, 0.1]}}"
+    assert len(expand(load(f"vary: {{search: {{num_samples: 50, space: {space}}}}}\n"))) == 2
+
+
+@pytest.mark.parametrize("wrong", ["pretrain.optim.lrr", "pretrain.mask"])
+def test_a_factor_that_names_an_unknown_field_is_named_with_its_file(load: Load, wrong: str) -> None:
+    factor = Ablation(lambda base: [("a", with_field(base, wrong, 1))], (wrong,), "")
+    with patched_ablation(factor), pytest.raises(SpecError) as caught:
+        expand(load("vary: {ablation: masking.table4}\n"))
+    assert "small.yaml:14: vary.ablation: " in str(caught.value)
+    assert f"there is no field '{wrong}'" in str(caught.value)
+    assert f"{__file__}:" in str(caught.value)
+
+
+def test_two_levels_of_one_name_and_broken_promises_are_named(load: Load) -> None:
+    twice = Ablation(lambda base: [("a", base), ("a", base)], (), "")
+    with patched_ablation(twice), pytest.raises(SpecError, match="two levels are called 'a'"):
+        expand(load("vary: {ablation: masking.table4}\n"))
+    sloppy = Ablation(lambda base: [("a", with_field(base, "seed", 9))], ("pretrain.masks",), "")
+    with patched_ablation(sloppy), pytest.raises(SpecError, match=r"level 'a' changes seed, not only pretrain.masks"):
+        expand(load("vary: {ablation: masking.table4}\n"))
+
+
+@contextmanager
+def patched_ablation(factor: Ablation) -> Iterator[None]:
+    """A user's factor in the place of `masking.table4`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vjepa_ablations.masking.table4", factor)
+        yield
