@@ -176,12 +176,51 @@ def test_plan_of_the_paper_shows_cost_and_what_is_missing(call) -> None:
 
 def test_plan_as_json_holds_the_resolved_experiment_and_every_stage(call) -> None:
     plan = json.loads(call("plan", TABLE4, "--json", "--set", "recipe.seed=7").out)
-    assert plan["profile"] == "laptop"
-    assert plan["experiment"]["recipe"]["seed"] == 7
+    (study,) = plan["experiments"]
+    assert study["profile"] == "laptop"
+    assert study["experiment"]["recipe"]["seed"] == 7
     kinds = [stage["kind"] for stage in plan["stages"]]
     assert (kinds.count("data"), kinds.count("pretrain"), kinds.count("probe")) == (1, 4, 12)
-    assert {cell["stage"] for cell in plan["cells"]} <= {stage["id"] for stage in plan["stages"]}
+    assert {cell["stage"] for cell in study["cells"]} <= {stage["id"] for stage in plan["stages"]}
+    assert plan["counts"]["pretraining"] == 4
     assert not any(stage["in_store"] for stage in plan["stages"])
+
+
+def test_several_experiments_are_one_plan(call) -> None:
+    names = ("table3_pooling", "table14_temporal_coverage", "table15_finetuning", "quickstart")
+    plan = json.loads(call("plan", *names, "--json", "--profile", "laptop").out)
+    assert [Path(path).name for path in plan["left_out"]] == ["quickstart.yaml"]
+    assert plan["counts"]["pretraining"] == 2
+    shared = next(stage for stage in plan["stages"] if len(stage["serves"]) == 3)
+    assert shared["serves"] == ["T3", "T14", "T15"]
+    tuned = [stage for stage in plan["stages"] if stage["work"] == "fine-tuning"]
+    assert {(stage["state"], stage["reason"]) for stage in tuned} == {
+        ("not available", "end-to-end fine-tuning is not built yet")
+    }
+    assert plan["to_do"]["device_hours"][0] < plan["to_do"]["device_hours"][1]
+
+
+def test_plan_of_several_experiments_in_words(call) -> None:
+    out = call("plan", "table3_pooling", "table15_finetuning", "--set", "execution.price=2").out
+    assert "T3 T15" in out
+    assert "each once:" in out
+    assert "not available:" in out
+    assert "cost: " in out
+    drawn = call("plan", "table15_finetuning", "--graph").out
+    assert drawn.index("pretrain-custom") < drawn.index("finetune-demo_appearance")
+    assert "not available: end-to-end fine-tuning is not built yet" in drawn
+
+
+def test_a_study_that_nobody_fills_a_cell_of_is_refused_by_validate(call, tmp_path: Path) -> None:
+    file = tmp_path / "experiments" / "table3_pooling.yaml"
+    text = file.read_text()
+    line = 1 + text.splitlines().index("paper: {table: 3, row: vjepa_l}")
+    file.write_text(text.replace("    ssv2_att:", "    ssv2_at:"))
+    refused(
+        call("validate", "experiments/table3_pooling.yaml"),
+        f"table3_pooling.yaml:{line}: paper: Table 3 has no column 'ssv2_at'. Did you mean 'ssv2_att'?",
+        "nobody yields ssv2_att of row 'vjepa_l' of Table 3",
+    )
 
 
 def test_schema_command_writes_what_the_repository_holds(call, repo_root: Path, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_importing_a_package_is_light(tmp_path: Path, package: str) -> None:
         ["list"],
         ["validate", "experiments/quickstart.yaml"],
         ["plan", "experiments/table4_masking.yaml", "--profile", "paper"],
+        ["plan", "experiments/paper.yaml", "--profile", "paper"],
     ],
     ids=" ".join,
 )

@@ -269,7 +269,7 @@ def counted_step(recipe: Recipe) -> tuple[float, float]:
     clip = torch.zeros(1, 3, spec.data.clip.num_frames, *[spec.data.clip.resolution] * 2, device="meta")
     pairs = []
     for mask in spec.masks:
-        share = mask_statistics(mask_sampler(mask), encoder.grid, spec.mask_group_size, num_groups=60)
+        share = mask_statistics(mask_sampler(mask), encoder.grid, spec.mask_group_size, num_groups=25)
         lengths = (round(encoder.num_tokens * part) for part in (share.context, share.target))
         pairs.append(MaskPair(*(torch.zeros(1, n, dtype=torch.int64, device="meta") for n in lengths)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vjepa_exp.report.table import build_table
+from vjepa_exp.report.words import doubt_note, score, unavailable_note
 
 FOUR = {"tube": 20.0, "causal6": 30.0, "causal12": 40.0, "multiblock": 50.0}
 
@@ -113,3 +114,44 @@ def test_chance_is_that_of_the_column(finish) -> None:
     assert [c.chance for c in build_table(finish("table4_masking.yaml", "smoke", four).result).columns] == [12.5] * 3
     lost = finish("quickstart.yaml", "paper", four, failed=lambda stage: True)
     assert [c.chance for c in build_table(lost.result).columns] == [None, None]
+
+
+def test_what_nothing_can_yield_says_so_and_its_published_number_stays(finish) -> None:
+    table = build_table(finish("table5_pixel_models.yaml", "smoke", lambda *_: 40.0).result)
+    assert [row.id for row in table.rows] == ["omnimae_l", "videomae_l", "hiera_l", "vjepa_l"]
+    assert [column.id for column in table.columns][-2:] == ["k400_ft", "ssv2_ft"]
+    ours, theirs = table.rows[-1].cells, table.rows[0].cells
+    assert ours["k400"].ours.by_seed == {234: 40.0}
+    assert (ours["ava"].published, score(ours["ava"].ours)) == (25.6, "not available")
+    assert ours["k400_ft"].ours.unavailable == "end-to-end fine-tuning is not built yet"
+    assert (theirs["k400"].published, theirs["k400"].ours.unavailable) == (
+        65.6,
+        "models of others cannot be loaded yet",
+    )
+    assert theirs["k400_ft"].ours.unavailable.startswith("taken over from another paper")
+    assert "end-to-end fine-tuning is not built yet (2 cells" in unavailable_note(table)
+
+
+def test_a_mean_column_is_the_mean_of_the_row_seed_by_seed(finish) -> None:
+    by_column = {"k400": 30.0, "ssv2": 40.0, "in1k": 50.0}
+    study = finish("table2_data_mix.yaml", "smoke", lambda v, column, s, b: by_column[column] + s, ("seeds=[0, 1]",))
+    cell = build_table(study.result).rows[0].cells["avg"]
+    assert cell.published == 70.9
+    assert cell.ours.by_seed == {0: 40.0, 1: 41.0}
+
+
+def test_samples_seen_are_counted_from_the_recipe_of_what_was_trained(finish) -> None:
+    row = build_table(finish("table16_samples.yaml", "paper", lambda *_: 0.0).result).rows[-1]
+    assert (row.id, row.cells["samples_m"].published) == ("vjepa_h384", 210.0)
+    assert row.cells["samples_m"].ours.mean == pytest.approx(216.0)
+
+
+def test_splits_of_one_encoder_are_the_repeats_of_a_cell(finish) -> None:
+    table = build_table(finish("table7_few_labels.yaml", "smoke", lambda v, c, seed, b: 50.0 + seed).result)
+    cell = next(row for row in table.rows if row.id == "vjepa_h").cells["k400_5"]
+    assert cell.ours.by_seed == {0: 50.0, 1: 51.0, 2: 52.0}
+    assert (cell.ours.mean, cell.ours.sd) == (51.0, 1.0)
+
+
+def test_doubts_about_the_paper_are_told(finish) -> None:
+    assert "50.6 in Table 6" in doubt_note(build_table(finish("table13_image_models.yaml", "smoke", four).result))
