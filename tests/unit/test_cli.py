@@ -92,10 +92,10 @@ def test_validate_names_every_profile(call) -> None:
 
 
 def test_validate_prints_the_problems_of_all_files_and_the_files_that_are_fine(call, tmp_path: Path) -> None:
-    edit(tmp_path / TABLE4, "iterations: 90000", "itertions: 90000")
+    edit(tmp_path / "experiments/fragments/table8_pretraining.yaml", "iterations: 90000", "itertions: 90000")
     edit(tmp_path / "experiments/profiles/gpu.yaml", "workers: 1", "workers: one")
     outcome = call("validate", TABLE4, "experiments/quickstart.yaml")
-    refused(outcome, f"{TABLE4}:", "Did you mean 'iterations'?", "profiles/gpu.yaml:", '"one"')
+    refused(outcome, "fragments/table8_pretraining.yaml:", "Did you mean 'iterations'?", "profiles/gpu.yaml:", '"one"')
     assert outcome.out.startswith("OK experiments/quickstart.yaml")
     lines = outcome.err.splitlines()
     assert len(lines) == len(set(lines)), "a problem is printed once, not once per profile"
