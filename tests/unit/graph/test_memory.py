@@ -18,7 +18,7 @@ from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.stages import PretrainRecipe
 
 TUBES = [{"kind": "random_tube", "ratio": 0.7}, {"kind": "random_tube", "ratio": 0.85}]
-"""Masks whose lengths do not depend on the draw: a peak is made by the largest of the step's draws, not by their mean."""
+"""Masks whose lengths are the same in every draw: the largest draw makes a peak, an estimate knows the mean."""
 SCRIPT = Path(__file__).with_name("peak_memory.py")
 
 
