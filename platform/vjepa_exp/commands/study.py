@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from psutil import Process
 from rich.console import Console
 
 from vjepa_exp.commands.console import console, prose
@@ -112,7 +113,8 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     tracking_uri = study.resolved.experiment.execution.tracking_uri
     told = Tracker(study.plan, study.store, tracking_uri).up_to_date()
     try:
-        result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose)
+        since = Process().create_time()
+        result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose, since=since)
     except KeyboardInterrupt:
         out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{_store_option(store)}", soft_wrap=True)
         return False

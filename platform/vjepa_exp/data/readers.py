@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Literal, cast
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,12 @@ class DecodeError(Exception):
         self.kind: Kind = kind
         self.path = path
         self.cause = cause
+
+    @classmethod
+    def known(cls, path: str, reason: str) -> Self:
+        """The error of a file that could not be read before, from the reason that was noted then."""
+        kind, _, cause = reason.partition(": ")
+        return cls(cast("Kind", kind), path, cause) if kind in get_args(Kind) else cls("open", path, reason)
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.cause}" if self.cause else self.kind

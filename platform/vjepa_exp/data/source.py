@@ -35,15 +35,20 @@ from vjepa_models.keyed_rng import keyed_rng
 Batch = dict[str, npt.NDArray[Any]]
 """`position` int64 [n]; `clips` uint8 [n, V, T, H, W, 3], zero where `error`; `erased` int64 [n, V, 4], the box (top,
 left, height, width) of each clip that noise is to replace, zero for none; `label` int64 [n]; `path` and `error` str
-[n], an empty `error` meaning none; `skipped` str [n], JSON [[path, reason], ...] of unreadable videos that were
-replaced. V counts segments, and within a segment its spatial views. T is 1 where every file has one frame: repeating it
-is the trainer's work."""
+[n], an empty `error` meaning none; of pretraining also `sample` int64 [n], which video was read (number of its data
+set in the mixture << 40, plus row of its training split), and `skipped` str [n], JSON list of the unreadable videos
+(`Skipped`) that were replaced. V counts segments, and within a segment its spatial views. T is 1 where every file has
+one frame: repeating it is the trainer's work."""
+
+Skipped = dict[str, str]
+"""A video that was not read: `dataset`, `path` and `reason`."""
 
 Rows = npt.NDArray[np.signedinteger[Any]]
 """Numbers of rows of a manifest, [n]."""
 
 _FORMAT = "source 3"  # part of every fingerprint: change it when the same settings give other clips
 _ATTEMPTS = 8
+_ROW_BITS = 40
 _DEADLINE_S = 60.0
 _hung: set[str] = set()  # files that this process will not wait for again
 
@@ -74,7 +79,7 @@ class _View:
             DecodeError: the video cannot be read.
         """
         if not entry.decodable:
-            raise DecodeError("open", entry.path, entry.reason)
+            raise DecodeError.known(entry.path, entry.reason)
         starts = None if isinstance(self.augment, NoAugment) else rng.random(self.segments)
         frames_ST = clip_frames(entry.frames, self.clip, self.segments, starts, overlap=self.overlap, rate=entry.fps)
         frames_ST = frames_ST[:, :1] if self.still else frames_ST
@@ -102,7 +107,7 @@ class _View:
 
 def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -> npt.NDArray[np.uint8]:
     if entry.path in _hung:
-        raise DecodeError("timeout", entry.path, "the decoder hung on it before")
+        raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s")
     try:
         return within(_DEADLINE_S, noted, decode, entry.path, frames, pick(entry.readers, choice))
     except TimeoutError:
@@ -139,7 +144,12 @@ class PretrainSource:
             if not len(rows):
                 raise UserError(f"data set '{entry.dataset}' has no readable file in its train split")
             _require_rate(manifest, rows, data.clip, f"data set '{entry.dataset}'")
-        self.unreadable = [bad for manifest in self._manifests for bad in manifest.unreadable()]
+        self._names = [entry.dataset for entry in data.mixture]
+        self.unreadable = [
+            _skipped(dataset, DecodeError.known(path, reason))
+            for dataset, manifest in zip(self._names, self._manifests, strict=True)
+            for path, reason in manifest.unreadable()
+        ]
         self.num_videos = sum(map(len, self._manifests))
         still = all(_still(*part) for part in zip(self._manifests, self._rows, strict=True))
         self._view = _View(data.clip, 1, 1, data.augment, overlap=False, still=still, reader=reader)
@@ -166,9 +176,9 @@ class PretrainSource:
         """Decode the clips at the given positions of the stream."""
         rows = _Filled(positions, self._view)
         place = self._order.at(positions)
-        skipped = []
+        skipped, samples = [], []
         for i, position in enumerate(positions.tolist()):
-            bad: list[tuple[str, str]] = []
+            bad: list[Skipped] = []
             for attempt in range(_ATTEMPTS):
                 dataset = int(place.dataset[i])
                 row = self._row(int(place.row[i]), len(self._rows[dataset]), position, attempt)
@@ -176,9 +186,14 @@ class PretrainSource:
                 error = rows.fill(i, entry, keyed_rng(self._seed, "clip", position))
                 if not error:
                     break
-                bad.append((entry.path, error))
+                bad.append(_skipped(self._names[dataset], error))
             skipped.append(json.dumps(bad) if bad else "")
-        return {**rows.batch(), "skipped": np.asarray(skipped, dtype=np.str_)}
+            samples.append((dataset << _ROW_BITS) + int(self._rows[dataset][row]))
+        return {
+            **rows.batch(),
+            "sample": np.asarray(samples, dtype=np.int64),
+            "skipped": np.asarray(skipped, dtype=np.str_),
+        }
 
     def _row(self, first: int, size: int, position: int, attempt: int) -> int:
         """The row to read: that of the order, then replacements drawn for this position."""
@@ -263,14 +278,14 @@ class _Filled:
         self._entries: list[Entry] = []
         self._errors: list[str] = []
 
-    def fill(self, i: int, entry: Entry, rng: np.random.Generator) -> str:
-        """Read the video of row `i`, replacing what was tried before; returns the error, "" if there is none."""
+    def fill(self, i: int, entry: Entry, rng: np.random.Generator) -> DecodeError | None:
+        """Read the video of row `i`, replacing what was tried before; returns what went wrong."""
         try:
             self._view.read(entry, rng, self._clips[i], self._erased[i])
-            error = ""
+            error = None
         except DecodeError as failure:
-            error = str(failure)
-        self._entries[i:], self._errors[i:] = [entry], [error]
+            error = failure
+        self._entries[i:], self._errors[i:] = [entry], [str(error or "")]
         return error
 
     def batch(self) -> Batch:
@@ -282,6 +297,10 @@ class _Filled:
             "path": np.asarray([entry.path for entry in self._entries], dtype=np.str_),
             "error": np.asarray(self._errors, dtype=np.str_),
         }
+
+
+def _skipped(dataset: str, error: DecodeError) -> Skipped:
+    return {"dataset": dataset, "path": error.path, "reason": str(error)}
 
 
 def _require_rate(manifest: Manifest, rows: Rows, clip: ClipSpec, where: str) -> None:

@@ -1,5 +1,6 @@
 """How much of a split a score covers: evaluation never replaces a sample, it counts what it could not read."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -13,6 +14,7 @@ class Unreadable:
 
     path: str
     reason: str
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,20 @@ class Coverage:
     @classmethod
     def of(cls, total: int, unreadable: Iterable[Unreadable]) -> Self:
         """Coverage with each video listed once, however often, for whatever reasons and on however many workers."""
-        once = {one.path: one for one in sorted(unreadable, reverse=True)}
+        once = {(one.dataset, one.path): one for one in sorted(unreadable, reverse=True)}
         return cls(total, tuple(sorted(once.values())))
 
     @property
     def covered(self) -> int:
         """Videos that were read."""
         return self.total - len(self.unreadable)
+
+    def by_reason(self) -> dict[str, dict[str, int]]:
+        """Data set -> kind of reason (what stands before its colon) -> videos that were not read."""
+        counts: dict[str, Counter[str]] = {}
+        for one in self.unreadable:
+            counts.setdefault(one.dataset, Counter())[one.reason.partition(":")[0]] += 1
+        return {dataset: dict(sorted(kinds.items())) for dataset, kinds in sorted(counts.items())}
 
     def require(self, max_unreadable: float, what: str) -> None:
         """Refuse to go on with too little.

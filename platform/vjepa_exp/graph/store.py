@@ -39,7 +39,8 @@ class Record(Spec):
     inputs: dict[str, str]
     """Id of an input stage -> its fingerprint."""
     metrics: dict[str, float]
-    coverage: dict[str, int] = Field({}, description="n videos asked for, covered by the score, unreadable.")
+    coverage: dict[str, int] = Field({}, description="n videos asked for, covered by the score.")
+    unreadable: dict[str, dict[str, int]] = Field({}, description="Data set -> kind of reason -> videos not read.")
     files: dict[str, int]
     """File below the stage's folder -> its bytes."""
     code: dict[str, Any]
@@ -110,7 +111,7 @@ class Store:
             stage: the finished stage.
             metrics: its results by name.
             files: its files, relative to its folder; they must exist and be safe on the disk.
-            extra: `coverage`, `execution`, `started`, `seconds` and `mlflow_run_id`, as far as they are known.
+            extra: `coverage`, `unreadable`, `execution`, `started`, `seconds`, `mlflow_run_id`, as far as known.
 
         Raises:
             UserError: the store cannot be written.

@@ -26,6 +26,7 @@ def html(page: Page) -> str:
         "gap": words.gap,
         "coverage": words.coverage,
         "duration": words.duration,
+        "phases": words.phases,
         "data_uri": _data_uri,
     }
     return environment.get_template("report.html.j2").render(
@@ -36,6 +37,8 @@ def html(page: Page) -> str:
         gap_note=words.gap_note(page.table),
         unavailable_note=words.unavailable_note(page.table),
         doubt_note=words.doubt_note(page.table),
+        skipped=words.SKIPPED,
+        restarted=words.RESTARTED,
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from vjepa_exp.report.page import Page
 from vjepa_exp.report.table import Table
 from vjepa_exp.report.words import (
+    RESTARTED,
+    SKIPPED,
     coverage,
     doubt_note,
     duration,
     gap,
     gap_note,
     percent,
+    phases,
     scale_note,
     score,
     score_note,
@@ -28,6 +31,8 @@ def markdown(page: Page) -> str:
         parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
     parts += [f"## {f.title}\n\n![{f.title}]({f.path.name})\n\n{f.caption}" for f in page.figures]
     parts.append("## Stages\n\n" + _stages(page))
+    parts += [f"## Videos that could not be read\n\n{_unreadable(page)}"] if page.unreadable else []
+    parts += [f"## Restarts\n\n{_restarts(page)}"] if page.restarts else []
     parts.append("## Where this comes from\n\n" + "\n".join(f"- {k}: {v}" for k, v in page.provenance.items()))
     parts.append(f"Made by `{page.command}`.")
     parts.append(f"<details><summary>Recipe</summary>\n\n```yaml\n{page.recipe_yaml}```\n\n</details>")
@@ -77,3 +82,18 @@ def _stages(page: Page) -> str:
         for s in page.stages
     ]
     return "\n".join(lines)
+
+
+def _unreadable(page: Page) -> str:
+    lines = ["| stage | data set | reason | videos |", "|---|---|---|--:|"]
+    lines += [f"| `{line.id}` | {line.dataset} | {line.reason} | {line.videos} |" for line in page.unreadable]
+    return "\n".join([*lines, "", SKIPPED])
+
+
+def _restarts(page: Page) -> str:
+    lines = ["| stage | from step | steps done again | after | of these |", "|---|--:|--:|--:|---|"]
+    lines += [
+        f"| `{name}` | {start.step} | {start.repeated} | {duration(start.total)} | {phases(start)} |"
+        for name, start in page.restarts
+    ]
+    return "\n".join([*lines, "", RESTARTED])

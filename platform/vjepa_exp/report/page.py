@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from vjepa_exp.graph.result import StudyResult
-from vjepa_exp.graph.store import Record
+from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.report.table import Table, build_table
+from vjepa_exp.track.starts import Start, read_starts
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class StageLine:
     state: str
     seconds: float | None
     failure: str = ""
+    starts: tuple[Start, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnreadableLine:
+    """Videos of one data set that a stage could not read for one kind of reason."""
+
+    id: str
+    dataset: str
+    reason: str
+    videos: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,7 @@ class Page:
     substituted: dict[str, str]
     seeds: tuple[int, ...]
     stages: tuple[StageLine, ...]
+    unreadable: tuple[UnreadableLine, ...]
     provenance: dict[str, str]
     recipe_yaml: str
     command: str
@@ -56,12 +69,18 @@ class Page:
         """Stages without a result."""
         return [stage for stage in self.stages if stage.failure]
 
+    @property
+    def restarts(self) -> list[tuple[str, Start]]:
+        """Id of a stage and each of its starts but the first."""
+        return [(stage.id, start) for stage in self.stages for start in stage.starts[1:]]
 
-def build_page(result: StudyResult, command: str) -> Page:
+
+def build_page(result: StudyResult, store: Store, command: str) -> Page:
     """Gather a report, still without figures.
 
     Args:
         result: records of the study's stages.
+        store: where what they left lies.
         command: the command that makes this study again.
     """
     resolved = result.plan.experiment
@@ -73,14 +92,15 @@ def build_page(result: StudyResult, command: str) -> Page:
         resolved.profile.differs if resolved.profile else "",
         resolved.substituted,
         experiment.seeds or (experiment.recipe.seed,),
-        _stage_lines(result),
+        _stage_lines(result, store),
+        _unreadable_lines(result),
         _provenance(list(result.records.values())),
         yaml.safe_dump(experiment.to_json(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
         command,
     )
 
 
-def _stage_lines(result: StudyResult) -> tuple[StageLine, ...]:
+def _stage_lines(result: StudyResult, store: Store) -> tuple[StageLine, ...]:
     lines = []
     for stage in result.plan.stages:
         record = result.records.get(stage.fingerprint)
@@ -91,10 +111,19 @@ def _stage_lines(result: StudyResult) -> tuple[StageLine, ...]:
             state = "not run"
         else:
             state = "reused" if stage.fingerprint in result.reused else "done"
-        lines.append(
-            StageLine(stage.id, result.plan.purpose(stage), state, record.seconds if record else None, failure)
-        )
+        seconds, starts = record.seconds if record else None, tuple(read_starts(store.path(stage)))
+        lines.append(StageLine(stage.id, result.plan.purpose(stage), state, seconds, failure, starts))
     return tuple(lines)
+
+
+def _unreadable_lines(result: StudyResult) -> tuple[UnreadableLine, ...]:
+    return tuple(
+        UnreadableLine(stage.id, dataset, reason, videos)
+        for stage in result.plan.stages
+        if (record := result.records.get(stage.fingerprint)) is not None
+        for dataset, kinds in record.unreadable.items()
+        for reason, videos in kinds.items()
+    )
 
 
 def _provenance(records: list[Record]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 from vjepa_exp.report.table import Column, Gap, Score, Table
+from vjepa_exp.track.starts import Start
 
 MISSING = "—"
 
@@ -54,6 +55,21 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+SKIPPED = (
+    "Pretraining skips such videos by a rule that depends on the seed and the position alone; a score leaves them out "
+    "and says so. Each is listed in its stage's `quarantine.parquet`."
+)
+RESTARTED = (
+    "Seconds from the command, or from the loss of the training processes, to the end of the next step. What was "
+    "trained on is the same as without the interruption."
+)
+
+
+def phases(start: Start) -> str:
+    """'plan 2.1, ray 4.0, workers 6.5, restore 0.4, batch 1.9, step 0.1'."""
+    return ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in start.seconds.items())
 
 
 def roughly(seconds: float) -> str:

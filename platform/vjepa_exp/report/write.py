@@ -18,7 +18,7 @@ def write_report(result: StudyResult, store: Store, folder: Path, command: str) 
 
     Args:
         result: records and failures of the study.
-        store: where the stages' journals are.
+        store: where the stages' journals and starts are.
         folder: made if needed; a former report in it is replaced.
         command: what makes this study again, for the reader.
 
@@ -26,7 +26,7 @@ def write_report(result: StudyResult, store: Store, folder: Path, command: str) 
         The files written, the reports first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    page = build_page(result, command)
+    page = build_page(result, store, command)
     page = replace(page, figures=draw_figures(result, page.table, store, folder))
     written = []
     for name, text in (("report.md", markdown(page)), ("report.html", html(page))):

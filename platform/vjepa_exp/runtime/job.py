@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,8 @@ class StageJob:
         checkpoint: of the pretraining that a probe stands on, None for a random encoder.
         execution: how to do it.
         slots: its share of the machine.
+        before: phases of the run that this stage had to wait for, and their seconds.
+        ready: when (seconds since 1970) nothing but its own start was left to wait for.
     """
 
     stage: Stage
@@ -46,6 +48,8 @@ class StageJob:
     checkpoint: Path | None
     execution: ExecutionSpec
     slots: Slots
+    before: dict[str, float] = field(default_factory=dict)
+    ready: float | None = None
 
     def rows(self, num_positions: int, batch_size: int, world: World) -> Rows:
         """What a worker reads when `num_positions` are read once, in batches of `batch_size` over all workers."""
@@ -64,6 +68,8 @@ class Outcome:
     metrics: dict[str, float]
     coverage: dict[str, int]
     files: list[str]
+    unreadable: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Data set -> kind of reason -> videos."""
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,18 @@ import torch
 
 from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.data.source import EvalSource
+from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
-from vjepa_exp.runtime.quarantine import write_quarantine
+from vjepa_exp.runtime.quarantine import require, write_quarantine
+from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch, stream
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.journal import JOURNAL
+from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.probe import ProbeResult, train_probe
 from vjepa_exp.train.probe_data import Split, num_train_positions
@@ -28,7 +31,7 @@ PROBE = "probe.pt"
 BY_CLASS = "top1_by_class.json"
 
 
-def run_probe(job: StageJob, world: World) -> Outcome:
+def run_probe(job: StageJob, world: World, entered: float) -> Outcome:
     """Train a probe and test it.
 
     Raises:
@@ -40,19 +43,20 @@ def run_probe(job: StageJob, world: World) -> Outcome:
     reader = job.execution.reader
     train, test = training_source(recipe, train_split, reader), held_out_source(recipe, test_split, reader)
     positions = num_train_positions(recipe.probe, recipe.model, len(train))
+    clock = StartClock(job, world, 0, entered)
     with closing(StepReporter(job, world)) as reporter:
         result = train_probe(
             recipe,
             world,
             frozen_encoder(recipe, job.checkpoint),
-            Split(_batches(job, world, train, positions, "training clip"), len(train)),
+            Split(clock.watch(_batches(job, world, train, positions, "training clip")), len(train)),
             Split(_batches(job, world, test, len(test), "test clip"), len(test)),
             len(test_split.classes),
             micro_batch=job.execution.micro_batch,
-            hooks=reporter.hooks,
+            hooks=[clock.done, *reporter.hooks],
         )
-    result.coverage.require(job.execution.max_unreadable, f"test split of {recipe.probe.dataset}")
-    result.train_coverage.require(job.execution.max_unreadable, f"training split of {recipe.probe.dataset}")
+    for coverage, split in ((result.coverage, "test"), (result.train_coverage, "training")):
+        require(coverage, job.execution.max_unreadable, f"{split} split of {recipe.probe.dataset}", job.folder)
     return _outcome(job, world, result, test_split.classes)
 
 
@@ -104,19 +108,22 @@ def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int
 
 
 def _outcome(job: StageJob, world: World, result: ProbeResult, classes: Sequence[str]) -> Outcome:
-    files = [PROBE, BY_CLASS, JOURNAL]
+    files = [PROBE, BY_CLASS, JOURNAL, STARTS]
+    tested, trained = result.coverage, result.train_coverage
+    missed = Coverage.of(tested.total + trained.total, [*tested.unreadable, *trained.unreadable])
     if world.rank == 0:
         torch.save(result.probe.state_dict(), job.folder / PROBE)
         by_class = dict(zip(classes, result.top1_by_class, strict=True))
         (job.folder / BY_CLASS).write_text(json.dumps(by_class, ensure_ascii=False, indent=1), encoding="utf-8")
-        files += write_quarantine(job.folder, [*result.coverage.unreadable, *result.train_coverage.unreadable])
+        files += write_quarantine(job.folder, missed.unreadable)
     return Outcome(
         metrics=result.metrics,
         coverage={
-            "n": result.coverage.total,
-            "covered": result.coverage.covered,
-            "train_n": result.train_coverage.total,
-            "train_covered": result.train_coverage.covered,
+            "n": tested.total,
+            "covered": tested.covered,
+            "train_n": trained.total,
+            "train_covered": trained.covered,
         },
         files=files,
+        unreadable=missed.by_reason(),
     )

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,15 @@ TRAINED = (1, 2)
 """Levels whose stages are trials of Ray Tune."""
 
 
-def run(plan: Plan, store: Store, registry: Registry, console: Console, *, verbose: bool = False) -> StudyResult:
+def run(
+    plan: Plan,
+    store: Store,
+    registry: Registry,
+    console: Console,
+    *,
+    verbose: bool = False,
+    since: float | None = None,
+) -> StudyResult:
     """Do every stage of a plan that the store does not hold yet.
 
     A stage that fails does not stop the others; what stands on it is not reached. Interrupted at any moment, the same
@@ -47,6 +55,7 @@ def run(plan: Plan, store: Store, registry: Registry, console: Console, *, verbo
         registry: the data sets of this machine.
         console: for progress, results of stages and warnings.
         verbose: let Ray's own messages through.
+        since: when (seconds since 1970) the user asked for it; now where None.
 
     Raises:
         UserError: a data set is missing, the store is in use or cannot be written, or the machine does not fit.
@@ -54,13 +63,15 @@ def run(plan: Plan, store: Store, registry: Registry, console: Console, *, verbo
     if plan.missing_datasets:
         raise UserError("\n".join(registry.missing(name) for name in plan.missing_datasets))
     with store.lock():
-        return _Run(plan, store, registry, console, verbose).execute()
+        return _Run(plan, store, registry, console, verbose, since or time.time()).execute()
 
 
 class _Run:
     """One run of one plan."""
 
-    def __init__(self, plan: Plan, store: Store, registry: Registry, console: Console, verbose: bool) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, registry: Registry, console: Console, verbose: bool, since: float
+    ) -> None:
         self.plan, self.store, self.registry, self.console, self.verbose = plan, store, registry, console, verbose
         self.execution = plan.experiment.experiment.execution
         found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
@@ -68,6 +79,7 @@ class _Run:
         self.reused = frozenset(self.records)
         self.begun: dict[str, float] = {}
         self.failed: dict[str, str] = {}
+        self.before = {"plan": max(0.0, time.time() - since)}
         self.tracker = Tracker(plan, store, self.execution.tracking_uri)
         machine = this_machine()
         self.slots = {
@@ -109,6 +121,7 @@ class _Run:
 
     def _train(self, view: View) -> None:
         view.says("starting Ray")
+        begun = time.monotonic()
         prepare(self.execution.address, self.verbose)
         with uninterrupted():
             from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
@@ -117,11 +130,15 @@ class _Run:
         cpus = max(slots.cpus for slots in self.slots.values()) + 1
         gpus = max(slots.gpus for slots in self.slots.values())
         with ray_session(self.execution.address, cpus, gpus, self.verbose), self._scratch() as scratch:
+            self.before["ray"] = time.monotonic() - begun
             for level in TRAINED:
                 ready = [stage for stage in self._missing(level) if self._inputs_done(stage)]
                 if not ready:
                     continue
                 jobs = [self._job(stage, scratch / stage.id) for stage in ready]
+                at_once = self.slots[level].concurrent if self.before else 0
+                jobs[:at_once] = [replace(job, before=self.before, ready=time.time()) for job in jobs[:at_once]]
+                self.before = {}
                 run_level(jobs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
 
     def _inputs_done(self, stage: Stage) -> bool:
@@ -184,6 +201,7 @@ class _Run:
                 os.fsync(file.fileno())
         extra = {
             "coverage": outcome.coverage,
+            "unreadable": outcome.unreadable,
             "execution": {**self.execution.to_json(), **asdict(job.slots)} if job.stage.level else {},
             "started": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
             "seconds": round(seconds, 1),

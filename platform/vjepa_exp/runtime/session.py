@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import psutil
 import ray
 
 from vjepa_exp.spec.errors import UserError
 
 OBJECT_STORE_BYTES = 2**30
+WATCH_S = 1.0
+LOST_SIGNAL = signal.SIGUSR2
+"""Not SIGUSR1: Tune takes that for itself and ends its experiment without a word."""
 
 
 @contextmanager
@@ -44,9 +51,57 @@ def ray_session(
     else:
         _join(address, cpus, gpus, verbose, level)
     try:
-        yield
+        with _watched() if address is None else nullcontext():
+            yield
     finally:
         ray.shutdown()
+
+
+class _NodeLost(BaseException):
+    """Passes through whatever Ray does meanwhile, as Ctrl-C does."""
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Ends the block when the node of a Ray that was started here dies: Ray would wait for another one for ever.
+
+    Raises:
+        UserError: it died.
+    """
+    raylet = next((one for one in psutil.Process().children() if one.name() == "raylet"), None)
+    if raylet is None or threading.current_thread() is not threading.main_thread():  # no signal comes there
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(WATCH_S):
+            if _gone(raylet):
+                os.kill(os.getpid(), LOST_SIGNAL)
+
+    def lost(*_: object) -> None:
+        done.set()
+        raise _NodeLost
+
+    before = signal.signal(LOST_SIGNAL, lost)
+    threading.Thread(target=watch, name="ray's node", daemon=True).start()
+    try:
+        yield
+    except _NodeLost:
+        raise UserError(
+            "Ray on this machine died (its process 'raylet'; perhaps the machine ran out of memory). "
+            "What is done is kept, continue with: vjepa-exp resume"
+        ) from None
+    finally:
+        done.set()
+        signal.signal(LOST_SIGNAL, before)
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> None:

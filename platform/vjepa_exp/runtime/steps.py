@@ -36,6 +36,11 @@ class StepReporter:
             loss, rate = self._latest.get("loss"), self._latest.get("clips_per_s")
             Progress("step", info.step, info.last_step, loss, rate).write(self._job.folder)
 
+    def sync(self) -> None:
+        """Have the journal on disk: before a checkpoint, whose steps are never logged again."""
+        if self._journal is not None:
+            self._journal.sync()
+
     def close(self) -> None:
         """Close the journal."""
         if self._journal is not None:

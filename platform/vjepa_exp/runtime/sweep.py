@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
-from ray.exceptions import RayTaskError
+from ray import tune
 from ray.tune.experiment import Trial
 
 from vjepa_exp.runtime.job import FAILURE, Failure, Outcome, StageJob
@@ -39,14 +39,35 @@ def run_level(jobs: Sequence[StageJob], scratch: Path, on_begin: OnBegin, on_end
         param_space={"stage": tune.grid_search(list(by_id))},
         tune_config=tune.TuneConfig(max_concurrent_trials=jobs[0].slots.concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(scratch), verbose=0, callbacks=[_Watch(by_id, on_begin, on_end)]
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[_Watch(by_id, on_begin, on_end)],
+            failure_config=tune.FailureConfig(max_failures=jobs[0].execution.max_failures),
         ),
     )
     tuner.fit()
 
 
 def _trial(config: dict[str, Any], jobs: Mapping[str, StageJob]) -> dict[str, Any]:
-    return {"outcome": train_stage(jobs[config["stage"]])}
+    """An outcome, or what is wrong with the stage: all that Tune sees as an error is the loss of this process."""
+    job = jobs[config["stage"]]
+    try:
+        return {"outcome": train_stage(job)}
+    except UserError as error:
+        return {"outcome": _failure(job, str(error))}
+    except Exception:  # noqa: BLE001 (told by the driver, and all of it in the log)
+        return {"outcome": _failure(job, _last_line(traceback.format_exc()))}
+
+
+def _failure(job: StageJob, reason: str) -> Failure:
+    """A failure, with the error that is being handled in a file of the stage's folder."""
+    log = job.folder / FAILURE
+    try:
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:  # a full disk may be why the stage failed
+        return Failure(reason)
+    return Failure(reason, log)
 
 
 class _Watch(tune.Callback):
@@ -70,25 +91,14 @@ class _Watch(tune.Callback):
         self._end(trial, trial.last_result["outcome"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A stage failed for good: what is known about it goes to its folder."""
-        log = self._jobs[trial.config["stage"]].folder / FAILURE
-        text = Path(trial.error_file).read_text(encoding="utf-8")
-        reason = _reason(text, trial.pickled_error_file)
-        try:
-            log.write_text(text, encoding="utf-8")
-        except OSError:  # a full disk may be why the stage failed
-            self._end(trial, Failure(reason))
-        else:
-            self._end(trial, Failure(reason, log))
+        """A trial's process was lost more often than is tried again."""
+        self._end(trial, Failure(_last_line(Path(trial.error_file).read_text(encoding="utf-8"))))
 
     def _end(self, trial: Trial, result: Outcome | Failure) -> None:
         job = self._jobs[trial.config["stage"]]
         self._on_end(job, result, time.monotonic() - self._begun[trial.trial_id])
 
 
-def _reason(text: str, pickled: str | None) -> str:
-    """What a user is told: our own message, or else the last line of the traceback."""
-    error = cloudpickle.loads(Path(pickled).read_bytes()) if pickled else None
-    if isinstance(error, RayTaskError) and isinstance(error.cause, UserError):
-        return str(error.cause)
+def _last_line(text: str) -> str:
+    """What a traceback comes to."""
     return text.strip().splitlines()[-1].strip()

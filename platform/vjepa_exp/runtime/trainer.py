@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import ray.train
@@ -10,10 +13,12 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
+from vjepa_exp.runtime.hold import held
 from vjepa_exp.runtime.job import Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
 from vjepa_exp.runtime.probe_job import run_probe
 from vjepa_exp.spec.errors import UserError, of_machine
+from vjepa_exp.track.starts import read_starts
 from vjepa_exp.train.world import World
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
@@ -36,7 +41,7 @@ def train_stage(job: StageJob) -> Outcome:
     """
     for failures in range(job.execution.max_failures + 1):
         try:
-            result = _trainer(job, attempt=failures).fit()
+            result = _trainer(_handed_over(job, failures), attempt=failures).fit()
         except WorkerGroupError as error:
             if mistake := _user_error(error):
                 raise mistake from None
@@ -48,6 +53,13 @@ def train_stage(job: StageJob) -> Outcome:
             assert isinstance(outcome, Outcome)
             return outcome
     raise AssertionError("unreachable")
+
+
+def _handed_over(job: StageJob, failures: int) -> StageJob:
+    """The stage as one attempt has it: another attempt did not wait for what came before the first one."""
+    if failures == 0 and job.ready is not None and all(start.time < job.ready for start in read_starts(job.folder)):
+        return job
+    return replace(job, before={}, ready=time.time())
 
 
 def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
@@ -73,6 +85,7 @@ def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
 
 
 def _worker(config: dict[str, Any]) -> Outcome:
+    entered = time.time()
     job: StageJob = config["job"]
     context = ray.train.get_context()
     if job.slots.device == "cpu":
@@ -81,7 +94,8 @@ def _worker(config: dict[str, Any]) -> Outcome:
     world = World(context.get_world_rank(), context.get_world_size(), device, prepare_model)
     run = {"pretrain": run_pretraining, "probe": run_probe}[job.stage.kind]
     try:
-        return run(job, world)
+        with held(job.folder) if world.rank == 0 else nullcontext():
+            return run(job, world, entered)
     except OSError as error:  # a full disk is not tried again, and it is told in a line
         raise of_machine(error, str(job.folder)) or error from None
 

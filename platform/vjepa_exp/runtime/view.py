@@ -11,6 +11,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from vjepa_exp.runtime.job import PROGRESS, Progress, StageJob
+from vjepa_exp.track.starts import read_starts
 
 LIVE_S = 0.5
 PIPED_S = 10.0
@@ -27,6 +28,7 @@ class _Running:
     phase: str = ""
     phase_done: int = 0
     phase_since: float = 0.0
+    starts: int = 0
 
 
 class View:
@@ -81,12 +83,15 @@ class View:
         (job.folder / PROGRESS).unlink(missing_ok=True)
         self._says = ""
         with self._lock:
-            self._running[job.stage.id] = _Running(job, time.monotonic())
+            starts = len(read_starts(job.folder))
+            self._running[job.stage.id] = _Running(job, time.monotonic(), starts=starts)
 
     def ended(self, job: StageJob, line: str) -> None:
         """A stage has ended: its bar goes, a line stays."""
         with self._lock:
             running = self._running.pop(job.stage.id, None)
+            if running is not None:
+                self._tell_restarts(running)
             if self._bars is not None and running is not None and running.task is not None:
                 self._bars.remove_task(running.task)
             self._done += 1
@@ -98,8 +103,16 @@ class View:
         while not self._stop.wait(interval):
             with self._lock:
                 for running in self._running.values():
+                    self._tell_restarts(running)
                     self._show(running, Progress.read(running.job.folder))
                 self._show_all()
+
+    def _tell_restarts(self, running: _Running) -> None:
+        starts = read_starts(running.job.folder)
+        for number, start in enumerate(starts[running.starts :], running.starts):
+            if number:
+                self._console.print(f"{running.job.label}  resumed {start}", soft_wrap=True)
+        running.starts = len(starts)
 
     def _show_all(self) -> None:
         if self._bars is not None:

@@ -7,6 +7,7 @@ loses nothing, and no training process talks to one.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,10 @@ class Journal:
         """Append one row; it survives the death of this process."""
         self._file.write(json.dumps({"step": step, "time": time.time(), **metrics}) + "\n")
         self._file.flush()
+
+    def sync(self) -> None:
+        """Have what was written survive the death of this machine."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

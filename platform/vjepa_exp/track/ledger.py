@@ -15,10 +15,11 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass
 class Entry:
-    """One MLflow run: its id, the last journal step that it holds, and the status it was given last."""
+    """One MLflow run: its id, the last journal step and the number of starts that it holds, and its last status."""
 
     run_id: str
     step: int = 0
+    starts: int = 0
     status: Status = "RUNNING"
 
 

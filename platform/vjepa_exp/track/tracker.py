@@ -23,6 +23,7 @@ from vjepa_exp.graph.variants import Variant
 from vjepa_exp.track.database import EXPERIMENT, artifact_folder, database_file, make_database, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Row, read_journal
 from vjepa_exp.track.ledger import Entry, Ledger, Status
+from vjepa_exp.track.starts import Start, read_starts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,11 +148,12 @@ class Tracker:
         start, end = _times(record, begun)
         entry = self._open(stage.id, self._plan.label(stage), parent, flat(stage.recipe.to_json()), tags, start)
         self._send(entry, read_journal(folder / JOURNAL, after=entry.step))
+        self._send_starts(entry, read_starts(folder))
         if record is not None:
             names = [RECIPE, RECORD, *(name for name in record.files if name.endswith((".parquet", ".jsonl")))]
             for name in names:
                 self._client.log_artifact(entry.run_id, str(folder / name))
-            scores = {f"final.{name}": value for name, value in _scores(record).items()}
+            scores = {f"final.{name}": value for name, value in _scores(record).items()} | _counts(record)
             self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
             for name in record.files:
                 if name.startswith("checkpoint/"):
@@ -252,6 +254,14 @@ class Tracker:
             entry.step = int(part[-1]["step"])
             self._ledger.save()
 
+    def _send_starts(self, entry: Entry, starts: list[Start]) -> None:
+        for start in starts[entry.starts :]:
+            values = {f"start.{phase}_s": seconds for phase, seconds in start.seconds.items()}
+            values |= {"start.total_s": start.total, "start.repeated_steps": start.repeated}
+            self._client.log_batch(entry.run_id, metrics=_metrics(values, start.step, start.time))
+            entry.starts += 1
+            self._ledger.save()
+
     def _common_tags(self) -> dict[str, str]:
         code, paper = code_version(), self._plan.experiment.experiment.paper
         return {
@@ -327,6 +337,16 @@ def _values(row: Row) -> dict[str, float]:
 
 def _scores(record: Record) -> dict[str, float]:
     return {name: value for name, value in record.metrics.items() if name != "step"}
+
+
+def _counts(record: Record) -> dict[str, float]:
+    """Videos asked for, read and not read, the last by data set and reason."""
+    counts: dict[str, float] = {f"videos.{name}": count for name, count in record.coverage.items()}
+    if record.coverage:
+        counts["unreadable"] = sum(sum(kinds.values()) for kinds in record.unreadable.values())
+    for dataset, kinds in record.unreadable.items():
+        counts |= {f"unreadable.{dataset}.{kind}": count for kind, count in kinds.items()}
+    return counts
 
 
 def _metrics(values: Mapping[str, float], step: int, seconds: float) -> list[Any]:

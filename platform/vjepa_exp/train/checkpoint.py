@@ -54,12 +54,27 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         UserError: there is none, it is damaged, or it was written by another version.
     """
+    return _read(folder, mapped=False)
+
+
+def read_step(folder: Path) -> int:
+    """The step of a checkpoint, without reading its tensors.
+
+    Raises:
+        UserError: as `read_checkpoint`.
+    """
+    return int(_read(folder, mapped=True).state["step"])
+
+
+def _read(folder: Path, *, mapped: bool) -> Checkpoint:
     path = folder / STATE_FILE
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise UserError(f"no checkpoint in {folder}: {STATE_FILE} is missing") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if mapped:  # what torch says then is about mapping
+            return _read(folder, mapped=False)
         reason = str(error).partition("\n")[0] or "it ends too soon"
         raise UserError(f"checkpoint {path} cannot be read: {reason}") from error
     found = content.get("format") if isinstance(content, dict) else None

@@ -4,6 +4,7 @@ Legend: B videos, V = segments x views (segment-major), R spatial views, N token
 """
 
 from collections.abc import Iterable
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,7 @@ class FeatureExtractor:
         probe = recipe.probe
         self.encoder = encoder
         self.seed = recipe.seed
+        self.dataset = probe.dataset
         self.views = views
         self.segments = probe.clips
         self.device = world.device
@@ -56,7 +58,8 @@ class FeatureExtractor:
     def __call__(self, batch: Batch) -> Features:
         """Encode the readable rows of a batch."""
         readable = batch["error"] == ""
-        unreadable = map(Unreadable, batch["path"][~readable].tolist(), batch["error"][~readable].tolist())
+        missed = (batch[name][~readable].tolist() for name in ("path", "error"))
+        unreadable = map(Unreadable, *missed, repeat(self.dataset))
         if not readable.any():
             return self.nothing()._replace(unreadable=tuple(unreadable))
         clips = ClipBatch.of(batch, readable)

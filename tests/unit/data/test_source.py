@@ -76,7 +76,9 @@ def test_seeds_change_order_and_augmentation(manifest: Manifest) -> None:
 
 def test_pretraining_leaves_out_files_known_to_be_bad_and_names_them(manifest: Manifest, video_folder: Path) -> None:
     source = pretrain(manifest)
-    assert [path for path, _ in source.unreadable] == [str(video_folder / "train/up/broken.mp4")]
+    (bad,) = source.unreadable
+    assert (bad["dataset"], bad["path"]) == ("a", str(video_folder / "train/up/broken.mp4"))
+    assert bad["reason"].partition(":")[0] in ("open", "corrupt", "no_video")
     paths = source.load(np.arange(12))["path"].tolist()
     assert all("/train/" in path and "broken" not in path for path in paths)
     assert len(set(paths)) == 6
@@ -102,8 +104,10 @@ def test_pretraining_replaces_a_bad_file_always_by_the_same_and_says_so(video_fo
     assert batch["error"].tolist() == [""] * 12
     assert not any(path.endswith("0.mp4") for path in batch["path"].tolist())
     skipped = [json.loads(text) for text in batch["skipped"].tolist() if text]
-    assert {Path(path).name for bad in skipped for path, _ in bad} == {"0.mp4"}
-    assert all(reason.startswith("open") for bad in skipped for _, reason in bad)
+    assert {(one["dataset"], Path(one["path"]).name) for bad in skipped for one in bad} == {("a", "0.mp4")}
+    assert all(one["reason"].startswith("open") for bad in skipped for one in bad)
+    read = [manifest.subset("train").entry(row).path for row in batch["sample"].tolist()]
+    assert read == batch["path"].tolist()
     again = pretrain(manifest).load(np.array([7]))
     assert (again["clips"][0] == batch["clips"][7]).all()
     assert again["skipped"][0] == batch["skipped"][7]

@@ -16,6 +16,17 @@ def test_unreadable_videos_count_once_in_order() -> None:
     assert coverage.unreadable == (BAD[1], BAD[0])
 
 
+def test_reasons_are_counted_by_data_set_and_kind() -> None:
+    bad = [
+        Unreadable("a.mp4", "open: Invalid data", "k710"),
+        Unreadable("b.mp4", "open: empty file", "k710"),
+        Unreadable("b.mp4", "crash: crashed the decoder", "ssv2"),
+        Unreadable("b.mp4", "crash: crashed the decoder", "ssv2"),
+    ]
+    assert Coverage.of(9, bad).by_reason() == {"k710": {"open": 2}, "ssv2": {"crash": 1}}
+    assert Coverage.of(9, []).by_reason() == {}
+
+
 def test_the_limit_itself_is_allowed() -> None:
     Coverage.of(40, BAD).require(0.05, "test split")
 

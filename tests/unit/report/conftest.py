@@ -37,6 +37,7 @@ def finish(tmp_path: Path, repo_root: Path) -> Callable[..., Finished]:
         sets: tuple[str, ...] = (),
         failed: Callable[[Stage], bool] = lambda stage: False,
         covered: int = 32,
+        unreadable: dict[str, dict[str, int]] | None = None,
     ) -> Finished:
         resolved = resolve(read_experiment(repo_root / "experiments" / experiment), profile, sets)
         plan, store = build_plan(resolved, Registry(tmp_path / "datasets.yaml")), Store(tmp_path / "runs")
@@ -48,7 +49,8 @@ def finish(tmp_path: Path, repo_root: Path) -> Callable[..., Finished]:
             metrics, rows = _outcome(plan, stage, scores)
             journal = store.begin(stage) / "metrics.jsonl"
             journal.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-            extra = {"seconds": 61.0, "coverage": {"n": 32, "covered": covered} if stage.kind == "probe" else {}}
+            coverage = {"n": 32, "covered": covered} if stage.kind == "probe" else {}
+            extra = {"seconds": 61.0, "coverage": coverage, "unreadable": unreadable or {}}
             records[stage.fingerprint] = store.commit(stage, metrics, [journal.name], extra)
         return Finished(StudyResult(plan, records, failures), store)
 

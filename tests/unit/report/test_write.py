@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vjepa_exp.report.write import write_report
+from vjepa_exp.track.starts import Start, note_start
 
 
 class Page(HTMLParser):
@@ -82,6 +83,31 @@ def test_failures_are_in_the_report(finish, tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8")
         assert "the worker died" in text
         assert "failed" in text
+
+
+def test_what_could_not_be_read_is_counted_by_data_set_and_reason(finish, tmp_path: Path) -> None:
+    study = finish("quickstart.yaml", "paper", lambda *_: 50.0, unreadable={"k710": {"corrupt": 17, "crash": 2}})
+    for path in write_report(study.result, study.store, tmp_path / "report", "x")[:2]:
+        text = path.read_text(encoding="utf-8")
+        words = Page(text).words if path.suffix == ".html" else text.replace("|", "").replace("  ", " ")
+        assert "Videos that could not be read" in words
+        assert "k710 corrupt 17" in words
+        assert "k710 crash 2" in words
+
+
+def test_restarts_are_in_the_report_and_a_run_without_any_does_not_speak_of_them(finish, tmp_path: Path) -> None:
+    study = finish("quickstart.yaml", "paper", lambda *_: 50.0)
+    folder = study.store.path(next(stage for stage in study.result.plan.stages if stage.kind == "pretrain"))
+    note_start(folder, Start(0, 0, 1.0, {"plan": 1.0, "ray": 4.0}))
+    written = write_report(study.result, study.store, tmp_path / "report", "x")[:2]
+    assert not any("Restarts" in path.read_text(encoding="utf-8") for path in written)
+    note_start(folder, Start(400, 13, 2.0, {"plan": 1.5, "ray": 4.5, "batch": 92.0}))
+    for path in write_report(study.result, study.store, tmp_path / "report", "x")[:2]:
+        text = path.read_text(encoding="utf-8")
+        words = Page(text).words if path.suffix == ".html" else text
+        assert "Restarts" in words
+        for fact in ("400", "13", "1 min 38 s", "plan 1.5, ray 4.5, batch 92.0"):
+            assert fact in words, fact
 
 
 def test_study_without_any_result_is_still_written(finish, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Ray that does not start is one clear line."""
+"""Ray that does not start, or dies, is one clear line."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import pytest
 
 CODE = """
 from vjepa_exp.runtime.environment import prepare
@@ -18,6 +20,22 @@ except UserError as error:
     print(error)
 """
 
+KILLED = """
+from vjepa_exp.runtime.environment import prepare
+prepare(None, verbose=False)
+import time
+import psutil
+import ray
+from vjepa_exp.runtime.session import ray_session
+from vjepa_exp.spec.errors import UserError
+try:
+    with ray_session(None, cpus=1, gpus=0, dashboard=False):
+        next(one for one in psutil.Process().children() if one.name() == "raylet").kill()
+        ray.get(ray.remote(time.sleep).remote(600))
+except UserError as error:
+    print(error)
+"""
+
 
 def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
     environment = {**os.environ, "RAY_TMPDIR": "/dev/null"}
@@ -25,3 +43,10 @@ def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
     assert done.stdout.startswith("Ray does not start on this machine")
     assert "/dev/null/ray" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.ray
+def test_a_run_whose_ray_dies_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=True, timeout=240)
+    assert done.stdout.startswith("Ray on this machine died")
+    assert "Traceback" not in done.stderr

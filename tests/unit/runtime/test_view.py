@@ -16,6 +16,7 @@ from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.runtime.view import View
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.stages import DataRecipe
+from vjepa_exp.track.starts import Start, note_start
 
 
 @pytest.fixture(autouse=True)
@@ -70,3 +71,14 @@ def test_a_terminal_shows_the_stage_and_the_whole_run(job: StageJob) -> None:
 def test_the_progress_file_goes_with_its_stage(job: StageJob) -> None:
     run(job, StringIO(), terminal=False)
     assert not (job.folder / PROGRESS).exists()
+
+
+def test_a_restart_is_said_when_it_is_over(job: StageJob) -> None:
+    note_start(job.folder, Start(0, 0, 1.0, {"ray": 4.0}))
+    out = StringIO()
+    with View(Console(file=out, width=200), 0, 1) as view:
+        view.begun(job)
+        note_start(job.folder, Start(400, 3, 2.0, {"ray": 4.0, "batch": 10.0}))
+        view.ended(job, "loss 0.1")
+    assert "pretrain tube  resumed at step 400 after 14 s (ray 4.0, batch 10.0, 3 steps done again)" in out.getvalue()
+    assert "step 0" not in out.getvalue()

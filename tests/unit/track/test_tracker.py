@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 from vjepa_exp.track.database import runs_page, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Journal
 from vjepa_exp.track.mirror import Mirror, attach
+from vjepa_exp.track.starts import Start, note_start
 from vjepa_exp.track.tracker import Tracker, flat
 
 EXPERIMENT = {
@@ -54,7 +56,7 @@ def begin(store: Store, plan: Plan, steps: int) -> None:
     journal.close()
 
 
-def finish(store: Store, plan: Plan) -> dict[str, Record]:
+def finish(store: Store, plan: Plan, **extra: Any) -> dict[str, Record]:
     """All stages of the plan done, each begun a minute after the one before and done after ten seconds."""
     records = {}
     for minute, stage in enumerate(plan.stages):
@@ -65,7 +67,7 @@ def finish(store: Store, plan: Plan) -> dict[str, Record]:
             (folder / name).parent.mkdir()
             (folder / name).write_text("weights")
         times = {"started": f"2026-01-01T00:{minute:02}:00+00:00", "seconds": 10.0}
-        records[stage.fingerprint] = store.commit(stage, metrics, files, times)
+        records[stage.fingerprint] = store.commit(stage, metrics, files, times | extra)
     return records
 
 
@@ -95,6 +97,31 @@ def test_a_run_that_was_interrupted_continues_its_mlflow_runs(plan: Plan, store:
     assert sorted(metric.step for metric in history) == list(range(1, 13))
     assert tracker.run_id(stage) == after[stage.id].info.run_id
     assert after[stage.id].info.start_time == 1_000_000_250
+
+
+def test_restarts_and_unreadable_videos_are_metrics(plan: Plan, store: Store) -> None:
+    begin(store, plan, steps=4)
+    stage = next(stage for stage in plan.stages if stage.kind == "pretrain")
+    note_start(store.path(stage), Start(0, 0, 10.0, {"ray": 4.0, "batch": 2.0}))
+    Tracker(plan, store, None).sync({}, {}, {stage.fingerprint: 1.0}, ended=True)
+    note_start(store.path(stage), Start(2, 2, 20.0, {"ray": 5.0, "batch": 2.5}))
+    extra = {"coverage": {"n": 40, "covered": 37}, "unreadable": {"tiny_motion": {"corrupt": 2, "crash": 1}}}
+    Tracker(plan, store, None).sync(finish(store, plan, **extra), {}, {}, ended=True)
+    run = runs_of(store)[stage.id]
+    assert (
+        run.data.metrics.items()
+        >= {
+            "videos.n": 40,
+            "videos.covered": 37,
+            "unreadable": 3,
+            "unreadable.tiny_motion.corrupt": 2,
+            "unreadable.tiny_motion.crash": 1,
+        }.items()
+    )
+    client = MlflowClient(tracking_uri(store, None))
+    for name, values in (("start.total_s", [6.0, 7.5]), ("start.ray_s", [4.0, 5.0]), ("start.repeated_steps", [0, 2])):
+        history = sorted(client.get_metric_history(run.info.run_id, name), key=lambda metric: metric.step)
+        assert [(metric.step, metric.value) for metric in history] == list(zip((0, 2), values, strict=True)), name
 
 
 def test_the_tree_is_study_variant_stage_with_parameters_and_tags(plan: Plan, store: Store) -> None:

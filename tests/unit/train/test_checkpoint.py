@@ -10,7 +10,7 @@ import torch
 
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import PretrainRecipe
-from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, read_checkpoint, save_checkpoint
+from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, read_checkpoint, read_step, save_checkpoint
 from vjepa_exp.train.pretrain import initial_state
 
 
@@ -44,9 +44,18 @@ def test_missing_and_unexpected_keys_are_named(recipe: PretrainRecipe, folder: P
 def test_a_damaged_file_is_one_clear_line(folder: Path, keep: float) -> None:
     content = (folder / STATE_FILE).read_bytes()
     (folder / STATE_FILE).write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    with pytest.raises(UserError, match="cannot be read") as error:
-        read_checkpoint(folder)
-    assert "\n" not in str(error.value)
+    for read in (read_checkpoint, read_step):
+        with pytest.raises(UserError, match="cannot be read") as error:
+            read(folder)
+        assert "\n" not in str(error.value)
+        assert "mmap" not in str(error.value)
+
+
+def test_the_step_is_that_of_the_whole_checkpoint(recipe: PretrainRecipe, folder: Path) -> None:
+    state = initial_state(recipe)
+    state.step = 7
+    save_checkpoint(folder, state, recipe, "order")
+    assert read_step(folder) == read_checkpoint(folder).state["step"] == 7
 
 
 @pytest.mark.parametrize(
