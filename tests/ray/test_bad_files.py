@@ -23,6 +23,7 @@ from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest, read_entries, write_manifest
 from vjepa_exp.data.readers import DecodeError, Frames, FramesTHWC, Reader, decode
 from vjepa_exp.data.source import PretrainSource
+from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.quarantine import read_quarantine
 from vjepa_exp.runtime.samples import SAMPLES, digest
@@ -127,8 +128,8 @@ def test_a_run_over_bad_files_is_the_same_after_a_kill_and_says_what_it_left_out
     samples, skipped = expected(spec, mixed, monkeypatch)
     pretrain = next(store.root.glob("pretrain-*"))
     assert np.fromfile(pretrain / SAMPLES, "<u8").tolist() == samples
-    assert {(one.dataset, one.path, one.reason) for one in read_quarantine(pretrain)} == skipped
-    kinds = Counter(reason.partition(":")[0] for _, _, reason in skipped)
+    assert tuple(read_quarantine(pretrain)) == skipped.unreadable
+    kinds = Counter(skipped.by_reason()["mixed"])
     assert kinds["crash"] == 1
     assert kinds["open"] >= 3  # empty, text and damaged later
     assert kinds["corrupt"] + kinds["open"] + kinds["no_video"] >= 4
@@ -181,7 +182,7 @@ def wait_for_step(store: Store, step: int) -> None:
         time.sleep(0.05)
 
 
-def expected(spec: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], set[tuple[str, str, str]]]:
+def expected(spec: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], Coverage]:
     """Digests of all steps and what is skipped, from the source alone: no Ray, no crash, no kill."""
 
     def reading(path: str, frames: Frames, reader: Reader) -> FramesTHWC:
@@ -196,8 +197,8 @@ def expected(spec: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     )
     batches = [source.load(np.arange(step * BATCH, (step + 1) * BATCH)) for step in range(STEPS)]
     found = [one for batch in batches for text in batch["skipped"].tolist() if text for one in json.loads(text)]
-    skipped = {(one["dataset"], one["path"], one["reason"]) for one in [*source.unreadable, *found]}
-    return [int(digest(batch)) for batch in batches], skipped
+    skipped = [Unreadable(**one) for one in [*source.unreadable, *found]]
+    return [int(digest(batch)) for batch in batches], Coverage.of(source.num_videos, skipped)
 
 
 def record(folder: Path) -> dict[str, dict[str, object]]:
