@@ -72,7 +72,7 @@ def _watched() -> Iterator[None]:
     if raylet is None or threading.current_thread() is not threading.main_thread():  # no signal comes there
         yield
         return
-    done = threading.Event()
+    done, gone = threading.Event(), threading.Event()
 
     def watch() -> None:
         while not done.wait(WATCH_S):
@@ -81,13 +81,16 @@ def _watched() -> Iterator[None]:
 
     def lost(*_: object) -> None:
         done.set()
+        gone.set()
         raise _NodeLost
 
     before = signal.signal(LOST_SIGNAL, lost)
     threading.Thread(target=watch, name="ray's node", daemon=True).start()
     try:
         yield
-    except _NodeLost:
+    except BaseException:  # Ray may have made a SystemError of it
+        if not gone.is_set():
+            raise
         raise UserError(
             "Ray on this machine died (its process 'raylet'; perhaps the machine ran out of memory). "
             "What is done is kept, continue with: vjepa-exp resume"
