@@ -80,15 +80,17 @@ def _watched() -> Iterator[None]:
                 os.kill(os.getpid(), LOST_SIGNAL)
 
     def lost(*_: object) -> None:
-        done.set()
         gone.set()
-        raise _NodeLost
+        if not done.is_set():  # again and again, should something swallow it
+            raise _NodeLost
 
     before = signal.signal(LOST_SIGNAL, lost)
-    threading.Thread(target=watch, name="ray's node", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="ray's node", daemon=True)
+    watcher.start()
     try:
         yield
     except BaseException:  # Ray may have made a SystemError of it
+        done.set()
         if not gone.is_set():
             raise
         raise UserError(
@@ -97,6 +99,7 @@ def _watched() -> Iterator[None]:
         ) from None
     finally:
         done.set()
+        watcher.join()
         signal.signal(LOST_SIGNAL, before)
 
 
