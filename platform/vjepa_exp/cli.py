@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from vjepa_exp.spec.errors import UserError, of_machine
+from vjepa_exp.spec.removal import SAME_PICTURES
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -250,6 +251,28 @@ def data_stats(
     from vjepa_exp.commands import stats
 
     stats.stats(name, datasets, picture)
+
+
+@data.command("leaks")
+def data_leaks(
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help="Its train split is searched: a set or a manifest.")],
+    others: Annotated[list[str], typer.Argument(metavar="OTHERS...", help="Sets whose val splits must not be in it.")],
+    out: Annotated[Path | None, typer.Option(help="List to write; beside the manifest if left out.")] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Distance below which pictures are the same.")
+    ] = SAME_PICTURES,
+    datasets: Datasets = REGISTRY,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Find videos that a training set shares with other sets: same bytes, or same pictures behind another encoding.
+
+    Writes a removal list for `exclude` of a mixture entry. A killed call continues where it was.
+    """
+    from vjepa_exp.commands import leaks as command
+    from vjepa_exp.runtime.files import EachFile
+
+    command.leaks(train, others, out, threshold, datasets, EachFile(address, verbose=verbose))
 
 
 @weights.command("import")

@@ -104,13 +104,22 @@ def open_manifest(name: str, registry_file: Path) -> Manifest:
     Raises:
         UserError: there is no such data set, or its manifest cannot be read.
     """
+    return read_manifest(find_manifest(name, registry_file))
+
+
+def find_manifest(name: str, registry_file: Path) -> Path:
+    """Where the manifest of a registered data set lies; a manifest file is taken as it is.
+
+    Raises:
+        UserError: there is no such data set.
+    """
     registry = Registry(registry_file)
     if name in registry.entries:
-        return read_manifest(registry.manifest(name))
+        return registry.manifest(name)
     if registry.has(name):
         raise UserError(f"'{name}' is a demo set: it is made when it is first needed, or by vjepa-exp data demo")
     if Path(name).is_file():
-        return read_manifest(Path(name))
+        return Path(name)
     raise UserError(registry.missing(name))
 
 

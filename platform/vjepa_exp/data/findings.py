@@ -84,7 +84,7 @@ def look_at(
         for number, result in each(partial(_stamped, look.work), names):
             name = names[number]
             if isinstance(result, Lost):
-                result = *_stamp(name), look.lost(name, result.reason)
+                result = *stamp(name), look.lost(name, result.reason)
             _write(notes, name, *result, look.version)
             done += 1
             progress(done, len(files))
@@ -97,10 +97,10 @@ def look_at(
 
 def _stamped(work: Callable[[str], Found], path: str) -> tuple[int, int, Found]:
     """A result and what it is of: a file that changes meanwhile will be looked at again."""
-    return *_stamp(path), work(path)
+    return *stamp(path), work(path)
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def stamp(path: str) -> tuple[int, int]:
     """What differs when a file does: its bytes and the time of its last change (ns); (-1, 0) where there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 (millions of Path objects take seconds)
@@ -163,7 +163,7 @@ def _holding(files: Sequence[str], table: pa.Table, look: Look) -> npt.NDArray[n
     size, changed = table["_bytes"].to_pylist(), table["_changed"].to_pylist()
     there = _there(table, look)
     for number, row in enumerate(rows.to_pylist()):
-        holds[number] = row is not None and _stamp(files[number]) == (size[row], changed[row]) and there(row)
+        holds[number] = row is not None and stamp(files[number]) == (size[row], changed[row]) and there(row)
     return holds
 
 
@@ -173,4 +173,4 @@ def _there(table: pa.Table, look: Look) -> Callable[[int], bool]:
     if made is None:
         return lambda row: True
     names, good, size = (table[name].to_pylist() for name in ("_file", "decodable", "bytes"))
-    return lambda row: bool(good[row]) and _stamp(made(names[row]))[0] == size[row]
+    return lambda row: bool(good[row]) and stamp(made(names[row]))[0] == size[row]

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vjepa_exp.spec.datasets import MANIFEST_FORMAT
@@ -123,6 +124,11 @@ class Manifest:
     def take(self, rows: npt.NDArray[np.int64]) -> Manifest:
         """The given rows in the given order."""
         return replace(self, table=self.table.take(pa.array(rows)).combine_chunks())
+
+    def without(self, paths: pa.Array) -> tuple[Manifest, Manifest]:
+        """The rows of all other paths, and those of the given ones, both in the same order."""
+        given = pc.is_in(self.table["path"], value_set=paths).to_numpy()
+        return self._where(~given), self._where(given)
 
     def images(self) -> npt.NDArray[np.bool_]:
         """Which rows are images, [rows]."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vjepa_exp.graph.demo import FAMILIES
+from vjepa_exp.graph.exclusions import Exclusions
 from vjepa_exp.graph.stage import LEVELS, NOT_BUILT, Stage
 from vjepa_exp.graph.variants import Variant, expand, released_rows
 from vjepa_exp.spec.datasets import Registry
@@ -75,6 +76,8 @@ class Plan:
     """Cells that are declared and planned, but not available."""
     released: Mapping[str, ReleasedModel] = field(default_factory=dict)
     """Rows that are other people's models."""
+    removals: Mapping[str, Path] = field(default_factory=dict)
+    """Removal lists by their digest, as the recipes of stages name them."""
 
     def purpose(self, stage: Stage) -> str:
         """What a stage is for, in the words of the study: its variants, a probe's column before them; '' for data."""
@@ -116,9 +119,10 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
 
     Raises:
         SpecError: the variants cannot be made.
-        UserError: the manifest of a registered data set cannot be read.
+        UserError: the manifest of a registered data set cannot be read, or a removal list does not fit its data set.
     """
     experiment = resolved.experiment
+    exclusions = Exclusions(resolved.document, registry)
     variants = expand(resolved)
     released = released_rows(resolved)
     evaluations = [
@@ -129,7 +133,7 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
     cells, gaps = list[Cell](), list[Gap]()
     pretraining = {}
     for variant in variants:
-        pretrain = _pretrain_stage(variant.recipe, datasets)
+        pretrain = _pretrain_stage(variant.recipe, datasets, exclusions)
         pretraining[variant.name, variant.seed] = pretrain
         _lay_out(variant, pretrain, datasets, cells, gaps)
         if "random_init" in experiment.baselines:
@@ -144,7 +148,17 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
     asked_for = [stage for key, stage in pretraining.items() if _wanted(key, resolved, cells)]
     stages = _in_order([*asked_for, *(cell.stage for cell in cells)])
     missing = tuple(name for name in datasets.missing if any(name in _digests(stage) for stage in stages))
-    return Plan(resolved, tuple(variants), tuple(cells), stages, pretraining, missing, tuple(gaps), experiment.released)
+    return Plan(
+        resolved,
+        tuple(variants),
+        tuple(cells),
+        stages,
+        pretraining,
+        missing,
+        tuple(gaps),
+        experiment.released,
+        exclusions.files,
+    )
 
 
 def _wanted(key: tuple[str, int], resolved: ResolvedExperiment, cells: list[Cell]) -> bool:
@@ -229,11 +243,11 @@ def file_digest(name: str, manifest: Path) -> str:
         ) from None
 
 
-def _pretrain_stage(recipe: Recipe, datasets: _Datasets) -> Stage:
+def _pretrain_stage(recipe: Recipe, datasets: _Datasets, exclusions: Exclusions) -> Stage:
     names = [entry.dataset for entry in recipe.pretrain.data.mixture]
-    settings = PretrainRecipe(
-        seed=recipe.seed, model=recipe.model, pretrain=recipe.pretrain, digests=datasets.digests(names)
-    )
+    digests = datasets.digests(names)
+    pretrain = exclusions.by_content(recipe.pretrain, digests)
+    settings = PretrainRecipe(seed=recipe.seed, model=recipe.model, pretrain=pretrain, digests=digests)
     name = f"{recipe.model.arch}-{_task(recipe.pretrain)}-s{recipe.seed}"
     return Stage("pretrain", name, settings, datasets.stages(names))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,17 +40,27 @@ class EachFile:
 
     def __call__(self, work: Callable[[T], R], items: Sequence[T], /) -> Iterator[tuple[int, R | Lost]]:
         """Results as they come, each with the number of its item."""
-        cores = this_machine().cores
         if not self.on_ray(len(items)):
+            cores = this_machine().cores
             yield from each_locally(work, items, processes=cores, deadline_s=self.deadline_s)
             return
-        prepare(self.address, self.verbose)
-        from vjepa_exp.runtime.remote import each_on_ray  # Ray: a second
-        from vjepa_exp.runtime.session import ray_session
+        with self.started(len(items)):
+            from vjepa_exp.runtime.remote import each_on_ray
 
-        cpus = cores if self.address is None else 1
-        with ray_session(self.address, cpus, 0, self.verbose, dashboard=False):
             yield from each_on_ray(work, items, deadline_s=self.deadline_s, chunk=self.chunk)
+
+    @contextmanager
+    def started(self, count: int) -> Iterator[None]:
+        """Ray for several calls, started once where so many items are done on it."""
+        if not self.on_ray(count):
+            yield
+            return
+        prepare(self.address, self.verbose)
+        from vjepa_exp.runtime.session import ray_session  # Ray: a second
+
+        cpus = this_machine().cores if self.address is None else 1
+        with ray_session(self.address, cpus, 0, self.verbose, dashboard=False):
+            yield
 
     def on_ray(self, count: int) -> bool:
         """Whether so many items are done on Ray."""

@@ -33,6 +33,7 @@ class StageJob:
         folder: where its files go, absolute.
         scratch: where Ray keeps what it needs meanwhile; on a cluster a place that all machines see.
         manifests: data set -> manifest.
+        removals: digest -> removal list, for every list that the plan uses.
         checkpoint: of the pretraining that a probe stands on, None for a random encoder.
         execution: how to do it.
         slots: its share of the machine.
@@ -45,6 +46,7 @@ class StageJob:
     folder: Path
     scratch: Path
     manifests: dict[str, Path]
+    removals: dict[str, Path]
     checkpoint: Path | None
     execution: ExecutionSpec
     slots: Slots

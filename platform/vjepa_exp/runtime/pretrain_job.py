@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from vjepa_exp.data.manifest import read_entries
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.runtime.job import CHECKPOINT, Outcome, StageJob
@@ -15,6 +14,7 @@ from vjepa_exp.runtime.samples import SAMPLES, SampleLog
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import stream
+from vjepa_exp.runtime.training_data import training_videos
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.track.journal import JOURNAL, read_journal
 from vjepa_exp.track.starts import STARTS
@@ -35,7 +35,7 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
     recipe = job.stage.recipe
     assert isinstance(recipe, PretrainRecipe)
     spec, folder = recipe.pretrain, job.folder / CHECKPOINT
-    manifests = [(read_entries(job.manifests[entry.dataset], "train"), entry.weight) for entry in spec.data.mixture]
+    manifests = [(training_videos(entry, job.manifests, job.removals), entry.weight) for entry in spec.data.mixture]
     source = PretrainSource(manifests, spec.data, recipe.seed, job.execution.reader)
     indexed = [Unreadable(**one) for one in source.unreadable]
     quarantine = Quarantine(job.folder, world, source.num_videos, indexed, job.execution.max_unreadable)

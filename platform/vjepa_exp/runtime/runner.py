@@ -26,7 +26,7 @@ from vjepa_exp.runtime.slots import choose_slots
 from vjepa_exp.runtime.view import View, duration
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.stages import DataRecipe
+from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.tracker import Tracker
 
@@ -120,6 +120,7 @@ class _Run:
         self._ended(view, job, outcome, time.monotonic() - begun)
 
     def _train(self, view: View) -> None:
+        self._check_removals()
         view.says("starting Ray")
         begun = time.monotonic()
         prepare(self.execution.address, self.verbose)
@@ -140,6 +141,19 @@ class _Run:
                 jobs[:at_once] = [replace(job, before=self.before, ready=time.time()) for job in jobs[:at_once]]
                 self.before = {}
                 run_level(jobs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
+
+    def _check_removals(self) -> None:
+        """Refuse lists that do not fit their data sets before Ray starts: the plan has not opened manifests."""
+        if not self.plan.removals:
+            return
+        from vjepa_exp.runtime.training_data import training_videos  # Arrow: half a second
+
+        for stage in self._missing(1):
+            if isinstance(stage.recipe, PretrainRecipe):
+                for entry in stage.recipe.pretrain.data.mixture:
+                    if entry.exclude is not None:
+                        manifests = {entry.dataset: self._manifest(stage, entry.dataset)}
+                        training_videos(entry, manifests, self.plan.removals)
 
     def _inputs_done(self, stage: Stage) -> bool:
         return all(needed.fingerprint in self.records for needed in stage.inputs)
@@ -166,6 +180,7 @@ class _Run:
             folder=self.store.begin(stage).resolve(),
             scratch=scratch,
             manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
+            removals=dict(self.plan.removals),
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
             slots=self.slots[max(stage.level, TRAINED[0])],

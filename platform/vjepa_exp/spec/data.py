@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from vjepa_exp.spec.augment import Augment, CropFlip
 from vjepa_exp.spec.base import Name, PositiveFloat, PositiveInt, Spec
@@ -52,6 +52,17 @@ class MixtureEntry(Spec):
 
     dataset: Name
     weight: PositiveFloat | None = None
+    exclude: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Removal list (`vjepa-exp data leaks`): its videos are never shown. A relative path counts from "
+        "the registry of data sets. What the list holds enters the fingerprint, not where it lies.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `exclude` where nothing is: such an entry keeps the fingerprint that it had before lists were."""
+        fields: dict[str, Any] = write(self)
+        return fields if self.exclude is not None else {k: v for k, v in fields.items() if k != "exclude"}
 
 
 class DataSpec(Spec):

@@ -142,6 +142,8 @@ def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]
     entries = document.get(mixture)
     for i in range(len(entries) if isinstance(entries, list) else 0):
         swap((*mixture, i, "dataset"))
+        if isinstance(entries[i], dict) and entries[i].get("dataset") in done.values():
+            entries[i].pop("exclude", None)  # a list is of one set and none of what stands in for it
     if isinstance(entries, list) and done:
         unique = {str(e["dataset"]): e for e in reversed(entries) if isinstance(e, dict) and "dataset" in e}
         if len(unique) < len(entries):

@@ -28,7 +28,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def job(tmp_path: Path) -> StageJob:
     stage = Stage("data", "tiny", DataRecipe(family="tiny", digest="x"))
-    return StageJob(stage, "pretrain tube", tmp_path, tmp_path, {}, None, ExecutionSpec(), Slots("cpu", 1, 1, 1, 1))
+    return StageJob(stage, "pretrain tube", tmp_path, tmp_path, {}, {}, None, ExecutionSpec(), Slots("cpu", 1, 1, 1, 1))
 
 
 def wait_for(out: StringIO, words: str) -> None:
