@@ -402,6 +402,57 @@ def test_data_prepare_refuses(call, tmp_path: Path, arguments: list[str], words:
     assert not (tmp_path / "prepared").exists()
 
 
+def picture(path: Path, seed: int, size: int = 64, **how: object) -> None:
+    """A soft texture of its own."""
+    import numpy as np
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(cells).resize((size, size), Image.Resampling.BICUBIC).save(path, **how)
+
+
+def test_data_leaks_writes_a_list_that_a_mixture_applies(call, tmp_path: Path) -> None:
+    for seed in range(4):
+        picture(tmp_path / f"web/train/a/{seed}.png", seed)
+    picture(tmp_path / "exam/val/x/copy.jpg", 1, size=200, quality=50)
+    picture(tmp_path / "exam/val/x/own.png", 9)
+    shutil.copy(tmp_path / "web/train/a/3.png", tmp_path / "exam/val/x/same.png")
+    for name in ("web", "exam"):
+        assert call("data", "index", name, "--out", name).code == 0
+    outcome = call("data", "leaks", "web", "exam")
+    assert outcome.code == 0, outcome
+    assert "4 videos of web train x 3 videos of exam val: 1 pairs with the same bytes, 1 with the same" in outcome.out
+    written = tmp_path / "manifests/web.leaks.csv"
+    lines = written.read_text().splitlines()
+    assert lines[5].startswith("train/a/1.png,similar,0.0")
+    assert lines[6] == "train/a/3.png,exact,0,exam:val/x/same.png"
+    assert f"written: {written} (2 of 4 videos, 50.00%)" in outcome.out
+
+    entry = "{dataset: web, exclude: manifests/web.leaks.csv}"
+    mixture = f"recipe.pretrain.data.mixture=[{entry}]"
+    assert entry in outcome.out
+    plan = ("plan", "experiments/quickstart.yaml", "--json", "--set", mixture)
+    digest = json.loads(call(*plan).out)["stages"]
+    assert call("data", "leaks", "web", "exam").code == 0  # of signatures that are there
+    assert json.loads(call(*plan).out)["stages"] == digest
+
+    written.write_text(f"{written.read_text()}nowhere.png\n")
+    run = ("run", "experiments/quickstart.yaml", "--set", mixture, "--set", "recipe.evaluate={}")
+    refused(call(*run), f"{written}:8: data set 'web' has no video nowhere.png in its train split")
+    (tmp_path / "web/train/a/1.png").unlink()
+    assert call("data", "index", "web", "--out", "web").code == 0
+    refused(call(*plan), f"{written}:2: was made for another version of data set 'web'", "data leaks web exam")
+
+
+def test_data_leaks_refuses(call, tmp_path: Path) -> None:
+    refused(call("data", "leaks", "k710", "k400"), "data set 'k710'", "vjepa-exp data import k710")
+    assert call("data", "leaks", "k710").code == 2
+    picture(tmp_path / "web/train/a/0.png", 0)
+    assert call("data", "index", "web", "--out", "web").code == 0
+    refused(call("data", "leaks", "web", "web"), "data set 'web' has no readable file in its val split")
+
+
 def test_data_import_refuses(call, tmp_path: Path) -> None:
     refused(call("data", "import", "k400", "nowhere"), "nowhere is no folder")
     (tmp_path / "empty").mkdir()

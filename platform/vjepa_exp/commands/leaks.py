@@ -46,7 +46,7 @@ def leaks(
             similar = same_pictures(signatures, _signatures(other, each), threshold)
             _note(found, mine, other, similar, "similar")
             _print_compared(mine, other, exact, similar)
-    path = out or mine.folder.with_name(f"{mine.listed.name}.leaks.csv")
+    path = out or mine.folder.parent.with_name(f"{mine.listed.name}.leaks.csv")
     removals = tuple(sorted(found.values()))
     RemovalList(mine.listed, tuple(other.listed for other in held), removals, path).write()
     _print(removals, mine, path, registry_file)

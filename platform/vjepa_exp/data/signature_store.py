@@ -84,7 +84,7 @@ class SignatureStore:
         """Path and reason of every file without a signature."""
         found = list[tuple[str, str]]()
         for number in range(self._parts):
-            table = pq.read_table(_part(self.folder, number), columns=["path", "reason"])
+            table = _read(_part(self.folder, number), ["path", "reason"])
             bad = table.filter(pc.not_equal(table["reason"], ""))
             found += zip(bad["path"].to_pylist(), bad["reason"].to_pylist(), strict=True)
         return found
@@ -94,7 +94,7 @@ class SignatureStore:
         return -(-self.files // PART)
 
     def _column(self, number: int, name: str) -> pa.Array:
-        return pq.read_table(_part(self.folder, number), columns=[name])[name].combine_chunks()
+        return _read(_part(self.folder, number), [name])[name].combine_chunks()
 
 
 def keep_signatures(files: Sequence[str], folder: Path, each: Each, progress: Progress | None = None) -> SignatureStore:
@@ -164,7 +164,7 @@ def _unchanged(path: Path) -> pa.Table:
     if not path.is_file():
         return empty
     try:
-        table = pq.read_table(path)
+        table = _read(path)
     except (OSError, pa.ArrowException):
         return empty
     if table.schema != _SCHEMA or (table.schema.metadata or {}).get(b"version") != _VERSION:
@@ -172,6 +172,11 @@ def _unchanged(path: Path) -> pa.Table:
     marks = zip(table["bytes"].to_pylist(), table["changed"].to_pylist(), strict=True)
     names = table["path"].to_pylist()
     return table.filter(pa.array([stamp(name) == mark for name, mark in zip(names, marks, strict=True)], pa.bool_()))
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path) as file:  # the dataset reader would take folders named a=b for columns
+        return file.read(columns)
 
 
 def _part(folder: Path, number: int) -> Path:
