@@ -15,6 +15,7 @@ from vjepa_exp.data.index import index, index_listing
 from vjepa_exp.data.listing import list_files
 from vjepa_exp.data.prepare import prepare
 from vjepa_exp.data.reencode import Settings
+from vjepa_exp.data.signature_store import keep_signatures
 from vjepa_exp.runtime import files
 from vjepa_exp.runtime.files import EachFile
 
@@ -74,3 +75,16 @@ def test_a_set_prepared_on_ray_is_that_of_one_process(datasets_file: Path, tmp_p
     on_ray, here = (prepared.manifest.table.drop("bytes") for prepared in found)
     assert on_ray.equals(here)
     assert found[0].manifest.column("decodable").all()
+
+
+def test_signatures_on_ray_are_those_of_one_process(datasets_file: Path, tmp_path: Path) -> None:
+    paths = [str(path) for path in sorted((datasets_file.parent / "videos").rglob("*.mp4"))]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    each = EachFile(chunk=4)
+    with each.started(len(paths)):
+        store = keep_signatures([*paths, str(broken)], tmp_path / "ray", each)
+    assert store.hashes()[:-1].tolist() == keep_signatures(paths, tmp_path / "here", in_turn).hashes().tolist()
+    [(path, reason)] = store.unreadable()
+    assert path == str(broken)
+    assert reason.startswith("DecodeError: open: ")

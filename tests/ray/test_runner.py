@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
+from vjepa_exp.spec.removal import ListedSet, Removal, RemovalList
 from vjepa_exp.track.database import tracking_uri
 from vjepa_exp.track.journal import JOURNAL, read_journal
 
@@ -117,6 +119,22 @@ def test_the_second_run_does_nothing(unbroken: tuple[Store, StudyResult], make_p
     assert again.reused == {stage.fingerprint for stage in plan.stages}
     assert again.records == first.records
     assert {path: path.stat().st_mtime_ns for path in store.root.glob("*/*") if path.is_file()} == before
+
+
+def test_a_run_trains_without_the_videos_of_a_removal_list(
+    make_plan: MakePlan, datasets_file: Path, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256((datasets_file.parent / "clips.parquet").read_bytes()).hexdigest()
+    removed = tuple(Removal(f"train/class 0/clip é {number}.mp4") for number in range(6))
+    RemovalList(ListedSet("clips", "train", digest), (), removed, tmp_path / "list.csv").write()
+    mixture = f"recipe.pretrain.data.mixture=[{{dataset: clips, exclude: {tmp_path / 'list.csv'}}}]"
+    short = ("recipe.evaluate={}", "baselines=[]", "recipe.pretrain.optim.iterations=6")
+    optim = ("recipe.pretrain.optim.warmup=1", "recipe.pretrain.optim.clip_grad_after=1")
+    plan, registry = make_plan(mixture, *short, *optim)
+    result = run(plan, Store(tmp_path / "runs"), registry, quiet())
+    [stage] = plan.stages
+    assert not result.failed
+    assert result.records[stage.fingerprint].coverage == {"n": 12, "covered": 12}
 
 
 def test_a_killed_run_continues_to_the_same_bits(

@@ -434,6 +434,7 @@ def test_data_leaks_writes_a_list_that_a_mixture_applies(call, tmp_path: Path) -
     assert entry in outcome.out
     plan = ("plan", "experiments/quickstart.yaml", "--json", "--set", mixture)
     digest = json.loads(call(*plan).out)["stages"]
+    assert f"left out: 2 videos of web, listed in {written}" in call(*plan[:2], "--set", mixture).out
     assert call("data", "leaks", "web", "exam").code == 0  # of signatures that are there
     assert json.loads(call(*plan).out)["stages"] == digest
 

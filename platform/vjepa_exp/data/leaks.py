@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from vjepa_exp.data.findings import Found, Look, Progress, look_at
 from vjepa_exp.data.guard import Each
 from vjepa_exp.data.manifest import Manifest
-from vjepa_exp.data.signature import Floats, Hashes, distance
+from vjepa_exp.data.signature import Floats, Greys, Hashes, distance
 from vjepa_exp.data.signature_store import SignatureStore
 
 Rows = npt.NDArray[np.int64]
@@ -115,7 +115,7 @@ def same_pictures(first: SignatureStore, second: SignatureStore, threshold: floa
     found = candidates(first.hashes(), second.hashes())
     apart = np.full(len(found[0]), np.inf)
     mine = np.unique(found[1])
-    grey = {}
+    grey = dict[int, Greys]()
     for places, frames in second.grey(mine):
         grey |= dict(zip(mine[places].tolist(), frames, strict=True))
     for places, frames in first.grey(found[0]):

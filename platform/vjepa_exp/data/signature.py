@@ -124,10 +124,11 @@ def distance(one_PFSS: Greys, other_PFSS: Greys) -> Floats:
         one_PFSS: small frames of one video of each pair.
         other_PFSS: of the other one.
     """
-    still, moving = zip(*(_parts(frames.astype(np.float32)) for frames in (one_PFSS, other_PFSS)), strict=True)
-    power = np.sqrt(np.prod([np.mean(part * part, axis=1) for part in moving], axis=0))
+    (still, moving), (other_still, other_moving) = (_parts(x.astype(np.float32)) for x in (one_PFSS, other_PFSS))
+    power = np.sqrt(np.mean(moving * moving, axis=1) * np.mean(other_moving * other_moving, axis=1))
     resting = _MOTION / (power + _MOTION)
-    return np.maximum(_apart(*moving, _CODING_NOISE), _STILL_WEIGHT * resting * _apart(*still, _MOTION))
+    by_motion, by_rest = _apart(moving, other_moving, _CODING_NOISE), _apart(still, other_still, _MOTION)
+    return np.maximum(by_motion, _STILL_WEIGHT * resting * by_rest)
 
 
 def _parts(frames_PFSS: Floats) -> tuple[Floats, Floats]:

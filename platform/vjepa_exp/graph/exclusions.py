@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.datasets import Registry
@@ -29,9 +28,9 @@ class Exclusions:
         self._read: dict[str, RemovalList] = {}
 
     @property
-    def files(self) -> dict[str, Path]:
-        """Digest of each list that was read -> its file."""
-        return {removals.digest: removals.file for removals in self._read.values()}
+    def lists(self) -> dict[str, RemovalList]:
+        """Those that were read, by digest."""
+        return {removals.digest: removals for removals in self._read.values()}
 
     def by_content(self, pretrain: PretrainSpec, digests: Mapping[str, str]) -> PretrainSpec:
         """A copy that names each list by its digest, so that no fingerprint knows where lists lie.

@@ -18,6 +18,7 @@ from vjepa_exp.spec.experiment import Recipe, ReleasedModel, TimingColumn
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.masks import RandomTubeMask
 from vjepa_exp.spec.pretrain import PretrainSpec
+from vjepa_exp.spec.removal import RemovalList
 from vjepa_exp.spec.stages import (
     DataRecipe,
     DetectRecipe,
@@ -76,7 +77,7 @@ class Plan:
     """Cells that are declared and planned, but not available."""
     released: Mapping[str, ReleasedModel] = field(default_factory=dict)
     """Rows that are other people's models."""
-    removals: Mapping[str, Path] = field(default_factory=dict)
+    removals: Mapping[str, RemovalList] = field(default_factory=dict)
     """Removal lists by their digest, as the recipes of stages name them."""
 
     def purpose(self, stage: Stage) -> str:
@@ -157,7 +158,7 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
         missing,
         tuple(gaps),
         experiment.released,
-        exclusions.files,
+        exclusions.lists,
     )
 
 

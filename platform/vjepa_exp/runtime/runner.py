@@ -153,7 +153,7 @@ class _Run:
                 for entry in stage.recipe.pretrain.data.mixture:
                     if entry.exclude is not None:
                         manifests = {entry.dataset: self._manifest(stage, entry.dataset)}
-                        training_videos(entry, manifests, self.plan.removals)
+                        training_videos(entry, manifests, self._removals())
 
     def _inputs_done(self, stage: Stage) -> bool:
         return all(needed.fingerprint in self.records for needed in stage.inputs)
@@ -180,11 +180,14 @@ class _Run:
             folder=self.store.begin(stage).resolve(),
             scratch=scratch,
             manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
-            removals=dict(self.plan.removals),
+            removals=self._removals(),
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
             slots=self.slots[max(stage.level, TRAINED[0])],
         )
+
+    def _removals(self) -> dict[str, Path]:
+        return {digest: removals.file for digest, removals in self.plan.removals.items()}
 
     def _manifest(self, stage: Stage, dataset: str) -> Path:
         family = self.registry.demo_family(dataset)

@@ -132,18 +132,19 @@ def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]
     """Put stand-ins for data sets; entries of a mixture that become equal are merged."""
     done: dict[str, str] = {}
 
-    def swap(keys: Keys) -> None:
+    def swap(keys: Keys) -> bool:
         name = document.get(keys)
-        if isinstance(name, str) and name in stand_ins:
-            done[name] = stand_ins[name]
-            document.put(keys, Document(stand_ins[name], {(): document.mark(keys)}))
+        if not isinstance(name, str) or name not in stand_ins:
+            return False
+        done[name] = stand_ins[name]
+        document.put(keys, Document(stand_ins[name], {(): document.mark(keys)}))
+        return True
 
     mixture: Keys = ("recipe", "pretrain", "data", "mixture")
     entries = document.get(mixture)
     for i in range(len(entries) if isinstance(entries, list) else 0):
-        swap((*mixture, i, "dataset"))
-        if isinstance(entries[i], dict) and entries[i].get("dataset") in done.values():
-            entries[i].pop("exclude", None)  # a list is of one set and none of what stands in for it
+        if swap((*mixture, i, "dataset")):
+            entries[i].pop("exclude", None)  # a removal list is of one set, and of none that stands in for it
     if isinstance(entries, list) and done:
         unique = {str(e["dataset"]): e for e in reversed(entries) if isinstance(e, dict) and "dataset" in e}
         if len(unique) < len(entries):

@@ -81,6 +81,15 @@ def test_profile_substitutes_data_sets_and_merges_equal_ones(write) -> None:
     assert resolved.substituted == {"k710": "demo_motion", "ssv2": "demo_motion", "k400": "demo_appearance"}
 
 
+def test_a_stand_in_leaves_out_no_videos_of_the_set_that_it_stands_in_for(write) -> None:
+    text = BASE.replace(
+        "[{dataset: k710}, {dataset: ssv2}]", "[{dataset: k710, exclude: a.csv}, {dataset: mine, exclude: b.csv}]"
+    )
+    paper, laptop = (load(write(text), profile).recipe.pretrain.data.mixture for profile in ("paper", "laptop"))
+    assert [(entry.dataset, entry.exclude) for entry in paper] == [("k710", "a.csv"), ("mine", "b.csv")]
+    assert [(entry.dataset, entry.exclude) for entry in laptop] == [("demo_motion", None), ("mine", "b.csv")]
+
+
 def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
     sets = (
         "recipe.pretrain.data.mixture=[{dataset: k710}]",
