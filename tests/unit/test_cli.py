@@ -413,16 +413,20 @@ def picture(path: Path, seed: int, size: int = 64, **how: object) -> None:
 
 
 def test_data_leaks_writes_a_list_that_a_mixture_applies(call, tmp_path: Path) -> None:
+    from PIL import Image
+
     for seed in range(4):
         picture(tmp_path / f"web/train/a/{seed}.png", seed)
     picture(tmp_path / "exam/val/x/copy.jpg", 1, size=200, quality=50)
     picture(tmp_path / "exam/val/x/own.png", 9)
+    Image.new("RGB", (50, 50), "grey").save(tmp_path / "exam/val/x/flat.png")
     shutil.copy(tmp_path / "web/train/a/3.png", tmp_path / "exam/val/x/same.png")
     for name in ("web", "exam"):
         assert call("data", "index", name, "--out", name).code == 0
     outcome = call("data", "leaks", "web", "exam")
     assert outcome.code == 0, outcome
-    assert "4 videos of web train x 3 videos of exam val: 1 pairs with the same bytes, 1 with the same" in outcome.out
+    assert "not compared by pictures, of exam val: 0 that cannot be read, 1 of even grey" in outcome.out
+    assert "4 videos of web train x 4 videos of exam val: 1 pairs with the same bytes, 1 with the same" in outcome.out
     written = tmp_path / "manifests/web.leaks.csv"
     lines = written.read_text().splitlines()
     assert lines[5].startswith("train/a/1.png,similar,0.0")

@@ -64,8 +64,17 @@ def _side(name: str, split: Split, registry_file: Path) -> _Side:
 
 
 def _signatures(side: _Side, each: EachFile) -> SignatureStore:
-    with progress(f"looking at frames of {side.listed.name} {side.listed.split}") as show:
-        return keep_signatures(side.files.paths, side.folder, each, show)
+    what = f"{side.listed.name} {side.listed.split}"
+    with progress(f"looking at frames of {what}") as show:
+        store = keep_signatures(side.files.paths, side.folder, each, show)
+    unreadable = store.unreadable()
+    flat = int((store.hashes() == 0).all(axis=1).sum()) - len(unreadable)
+    for path, reason in unreadable[:LISTED]:
+        console().print(f"not compared by pictures: {path}: {reason}", soft_wrap=True)
+    if len(unreadable) > LISTED or flat:
+        text = f"{len(unreadable)} that cannot be read, {flat} of even grey"
+        console().print(f"not compared by pictures, of {what}: {text}")
+    return store
 
 
 def _exact(mine: _Side, other: _Side, each: EachFile) -> Pairs:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -89,13 +90,11 @@ class RemovalList:
         if digest != before:
             what = f"another version of data set '{name}'" if name == made_for else f"'{made_for}' and not for '{name}'"
             versions = f"manifest {before[:12]}, here {digest[:12]}"
-            again = f"vjepa-exp data leaks {' '.join([name, *(other.name for other in self.against)])}"
-            raise self.problem(f"was made for {what} ({versions}). Make it again: {again} --out {self.file}")
+            again = f"{self._command(name)} --out {shlex.quote(str(self.file))}"
+            raise self.problem(f"was made for {what} ({versions}). Make it again: {again}")
 
-    @property
-    def command(self) -> str:
-        """What makes the list anew."""
-        return f"vjepa-exp data leaks {' '.join([self.source.name, *(other.name for other in self.against)])}"
+    def _command(self, name: str) -> str:
+        return shlex.join(["vjepa-exp", "data", "leaks", name, *(other.name for other in self.against)])
 
     def write(self) -> None:
         """Write the list: all of it or nothing.
@@ -109,7 +108,7 @@ class RemovalList:
             with aside.open("w", encoding="utf-8", newline="") as file:
                 heads = [(_SET, self.source), *((_AGAINST, other) for other in self.against)]
                 file.writelines([f"{_FORMAT}\n", *(f"{key}{' '.join(value)}\n" for key, value in heads)])
-                file.write(f"{_BY}{self.command}\n")
+                file.write(f"{_BY}{self._command(self.source.name)}\n")
                 rows = csv.writer(file, lineterminator="\n")
                 rows.writerow(COLUMNS)
                 rows.writerows((*r[:2], f"{r.distance:.4g}", r.twin) for r in self.removals)
@@ -142,7 +141,7 @@ def _read(path: Path, lines: Iterator[str]) -> RemovalList:
             break
         for key in sets:
             if line.startswith(key):
-                sets[key].append(_set(path, number, line.removeprefix(key).split()))
+                sets[key].append(_set(path, number, line.removeprefix(key)))
     if len(sets[_SET]) != 1:
         raise _wrong(path, 2, f"needs one line '{_SET}NAME SPLIT DIGEST'")
     if line.strip().split(",")[:1] != ["path"]:
@@ -171,8 +170,8 @@ def _removals(path: Path, rows: csv.DictReader[str], before: int) -> dict[str, t
     return found
 
 
-def _set(path: Path, line: int, words: Sequence[str]) -> ListedSet:
-    match words:
+def _set(path: Path, line: int, text: str) -> ListedSet:
+    match text.rsplit(maxsplit=2):
         case [name, "train" | "val" as split, digest]:
             return ListedSet(name, split, digest)
     raise _wrong(path, line, "must say NAME SPLIT DIGEST")

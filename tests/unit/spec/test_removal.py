@@ -16,7 +16,7 @@ def written(folder: Path) -> RemovalList:
         Removal("a,b/ü 1.mp4", "exact", 0.0, "k400:val/x.mp4"),
         Removal("c.mp4", "similar", 0.04321, "ssv2:7.webm"),
     )
-    sets = ListedSet("k710", "train", "abc"), (ListedSet("k400", "val", "def"), ListedSet("ssv2", "val", "012"))
+    sets = ListedSet("k710 at home", "train", "abc"), (ListedSet("k400", "val", "def"), ListedSet("ssv2", "val", "012"))
     made = RemovalList(*sets, removals, folder / "lists" / "k710.csv")
     made.write()
     return made
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert replace(found, lines=()) == made
     assert found.lines == (7, 8)
     assert made.file.read_text().splitlines()[4:] == [
-        "# made by: vjepa-exp data leaks k710 k400 ssv2",
+        "# made by: vjepa-exp data leaks 'k710 at home' k400 ssv2",
         "path,kind,distance,twin",
         '"a,b/ü 1.mp4",exact,0,k400:val/x.mp4',
         "c.mp4,similar,0.04321,ssv2:7.webm",
