@@ -1,9 +1,10 @@
 """Signatures of videos that survive re-encoding and scaling: a few small grey frames at fixed shares of the duration.
 
 Of each frame a 64-bit hash (the signs of its lowest cosine coefficients against their median) serves to find pairs, and
-the small frames themselves to judge them. Seen through: other codecs, rates and sizes, a squeezed picture, other
-brightness and contrast, black bars. Not seen through: mirrored copies, other speed within a video, and a clip that is
-cut out of a longer video (`benchmarks/results/` has the figures).
+the small frames themselves to judge them. Seen through: other codecs and sizes, a squeezed picture, other brightness
+and contrast, black bars, slightly other frame rates. At times: half the frame rate, a crop of a few pixels. Not seen
+through: mirrored copies, larger crops, other speed within a video, and a clip that is cut out of a longer video
+(`benchmarks/results/` has the figures).
 
 Legend: P pairs of videos, F frames of a signature, S side of a small frame, H its side when it is hashed.
 """
