@@ -35,6 +35,10 @@ def plan(specs: Sequence[str], request: Request, store: Path, *, as_json: bool, 
     else:
         out.file.write(f"{_stages(planned)}\n")
     _sums(planned, out)
+    lists = {digest: removals for study in planned.studies for digest, removals in study.plan.removals.items()}
+    for removals in lists.values():
+        text = f"left out: {len(removals.removals)} videos of {removals.source.name}, listed in {removals.file}"
+        out.print(text, soft_wrap=True)
     for name in planned.joint.missing_datasets:
         out.print(f"missing: {planned.studies[0].registry.missing(name)}", soft_wrap=True)
 
