@@ -24,7 +24,7 @@ DONE: Any = SimpleNamespace()
 
 def job(folder: Path, **changes: Any) -> StageJob:
     stage: Any = None
-    return StageJob(stage, "", folder, folder, {}, None, ExecutionSpec(), SLOTS, **changes)
+    return StageJob(stage, "", folder, folder, {}, {}, None, ExecutionSpec(), SLOTS, **changes)
 
 
 def slow(seconds: float, count: int) -> Iterator[Any]:
