@@ -154,10 +154,10 @@ def data_demo(
 
 @data.command("index")
 def data_index(
-    source: Annotated[Path, typer.Argument(help="Folder of class folders, CSV 'path label', or CSV with a header.")],
+    source: Annotated[str, typer.Argument(help="Folder (or URI) of class folders, CSV 'path label' or with a header.")],
     out: Annotated[str, typer.Option("--out", help="Name of the data set.")],
-    val: Annotated[Path | None, typer.Option(help="A second source: its files are the val split.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder that the paths of a CSV count from.")] = None,
+    val: Annotated[str | None, typer.Option(help="A second source: its files are the val split.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder (or URI) that the paths of a CSV count from.")] = None,
     datasets: Datasets = REGISTRY,
     address: Address = None,
     verbose: Verbose = False,

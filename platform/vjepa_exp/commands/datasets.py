@@ -16,6 +16,7 @@ from vjepa_exp.data.index import index_listing, split_missing
 from vjepa_exp.data.listing import Listing, list_files
 from vjepa_exp.data.manifest import SPLITS, Manifest, Split, read_manifest, write_manifest
 from vjepa_exp.data.recheck import recheck
+from vjepa_exp.data.remote import place
 from vjepa_exp.runtime.files import EachFile
 from vjepa_exp.spec.base import Name
 from vjepa_exp.spec.datasets import DEMO_SETS, DatasetEntry, Registry
@@ -26,14 +27,16 @@ LISTED = 20
 """Files that are printed of those with something to say about."""
 
 
-def index(source: Path, name: str, registry_file: Path, val: Path | None, root: Path | None, each: EachFile) -> None:
+def index(source: str, name: str, registry_file: Path, val: str | None, root: str | None, each: EachFile) -> None:
     """Look into every file of the user's own data set and register its manifest.
 
     Raises:
-        UserError: the source lists no file, no file can be read, or the name belongs to a demo set.
+        UserError: the source lists no file, no file can be read, the name belongs to a demo set, or a store or server
+            cannot be reached.
     """
     check_name(name)
-    _register(list_files(source, val=val, root=root), name, registry_file, each)
+    others = {key: place(text) for key, text in (("val", val), ("root", root)) if text is not None}
+    _register(list_files(place(source), **others), name, registry_file, each)
 
 
 def import_lists(format_name: str, files: Path, lists: Path, name: str, registry_file: Path, each: EachFile) -> None:

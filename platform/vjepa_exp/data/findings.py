@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 from pyarrow import json as arrow_json
 
 from vjepa_exp.data.guard import Each, Lost
+from vjepa_exp.data.remote import is_remote, stat
 from vjepa_exp.spec.errors import UserError
 
 Found = dict[str, Any]
@@ -29,6 +31,7 @@ Progress = Callable[[int, int], None]
 
 _MARKS = pa.schema([("_file", pa.string()), ("_bytes", pa.int64()), ("_changed", pa.int64()), ("_as", pa.string())])
 _TAIL = 2**16  # longer than a line
+_ASKED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Look:
     """What is done with every file.
 
     Attributes:
-        work: takes an absolute path; importable, as other processes do it.
+        work: takes an absolute path or a URI; importable, as other processes do it.
         lost: what stands for a result where there is none: takes the path and the reason.
         columns: of the results.
         settings: whatever else decides a result.
@@ -62,7 +65,7 @@ def look_at(
     """Do the same work on every file.
 
     Args:
-        files: absolute paths, none twice.
+        files: absolute paths or URIs, none twice.
         look: the work.
         each: how it is spread over processes.
         kept: where results are kept as they come, until all are there, or for good where the work makes files; those
@@ -101,8 +104,17 @@ def _stamped(work: Callable[[str], Found], path: str) -> tuple[int, int, Found]:
 
 
 def stamp(path: str) -> tuple[int, int]:
-    """What differs when a file does: its bytes and the time of its last change (ns); (-1, 0) where there is none."""
+    """What differs when a file does: its bytes, and the time of its last change (ns) or a digest of its version.
+
+    (-1, 0) where there is no file.
+
+    Raises:
+        UserError: the server of a remote file cannot be asked.
+    """
     try:
+        if is_remote(path):
+            size, version = stat(path)
+            return size or 0, int(version[:15], 16)
         status = os.stat(path)  # noqa: PTH116 (millions of Path objects take seconds)
     except OSError:
         return -1, 0
@@ -162,8 +174,11 @@ def _holding(files: Sequence[str], table: pa.Table, look: Look) -> npt.NDArray[n
     rows = _last(files, table)
     size, changed = table["_bytes"].to_pylist(), table["_changed"].to_pylist()
     there = _there(table, look)
-    for number, row in enumerate(rows.to_pylist()):
-        holds[number] = row is not None and stamp(files[number]) == (size[row], changed[row]) and there(row)
+    looked = [(number, row) for number, row in enumerate(rows.to_pylist()) if row is not None]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # a server takes its time
+        stamps = pool.map(stamp, (files[number] for number, _ in looked))
+        for (number, row), now in zip(looked, stamps, strict=True):
+            holds[number] = now == (size[row], changed[row]) and there(row)
     return holds
 
 

@@ -1,4 +1,8 @@
-"""Work on files that may crash or hang a process: a child does it, and another child takes over when that happens."""
+"""Work on files that may crash or hang a process: a child does it, and another child takes over when that happens.
+
+A remote file is fetched before its child gets it: a slow network costs no file its time, and one that fails stops the
+work, since nothing was learned of the file.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Protocol, TypeVar
+
+from vjepa_exp.data.cache import Cache, current_cache, local, use_cache
+from vjepa_exp.spec.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,7 +60,18 @@ class Guard(Generic[T, R]):
         self._lock = threading.Lock()  # of the two above
 
     def __call__(self, item: T) -> R | Lost:
-        """The result, or why there is none: the work raised, its process died, or it did not come back in time."""
+        """The result, or why there is none: the work raised, its process died, or it did not come back in time.
+
+        Raises:
+            UserError: of the work, which no other item will escape, or because a remote file cannot be fetched.
+        """
+        with _at_hand(item):
+            result = self._ask(item)
+        if isinstance(result, UserError):
+            raise result
+        return result
+
+    def _ask(self, item: T) -> R | Lost | UserError:
         child = self._child or self._start()
         with self._lock:
             self._child = child
@@ -63,7 +82,7 @@ class Guard(Generic[T, R]):
         try:
             pipe.send(item)
             if pipe.poll(self._deadline_s):
-                result: R | Lost = pipe.recv()
+                result: R | Lost | UserError = pipe.recv()
                 return result
         except (EOFError, OSError):
             process.join()
@@ -88,7 +107,9 @@ class Guard(Generic[T, R]):
 
     def _start(self) -> tuple[Any, Connection]:
         mine, theirs = _spawn.Pipe()
-        process = _spawn.Process(target=_serve, args=(theirs, self._work, self._deadline_s), daemon=True)
+        process = _spawn.Process(
+            target=_serve, args=(theirs, self._work, self._deadline_s, current_cache()), daemon=True
+        )
         process.start()
         theirs.close()
         try:
@@ -99,9 +120,20 @@ class Guard(Generic[T, R]):
         return process, mine
 
 
-def _serve(pipe: Connection, work: Callable[[Any], Any], deadline_s: float) -> None:
+@contextmanager
+def _at_hand(item: object) -> Iterator[None]:
+    """Hold a copy of a remote file, as its server has it now."""
+    with ExitStack() as held:
+        with suppress(FileNotFoundError):  # the work says it in its way
+            if isinstance(item, str):
+                held.enter_context(local(item, fresh=True))
+        yield
+
+
+def _serve(pipe: Connection, work: Callable[[Any], Any], deadline_s: float, cache: Cache) -> None:
     """The child: items in, results out, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent decides
+    use_cache(cache)
     pipe.send(None)
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (os.devnull is a string)
         while True:
@@ -117,6 +149,8 @@ def _serve(pipe: Connection, work: Callable[[Any], Any], deadline_s: float) -> N
 def _done(work: Callable[[Any], Any], item: Any) -> Any:
     try:
         return work(item)
+    except UserError as error:
+        return error
     except Exception as error:  # noqa: BLE001 (one file of millions: its reason, not the end of all)
         lines = str(error).strip().splitlines()
         return Lost(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)
@@ -161,7 +195,7 @@ _kept: tuple[bytes, Guard[Any, Any]] | None = None
 def kept_guard(work: Callable[[T], R], deadline_s: float) -> Guard[T, R]:
     """The guard of this process, the same one as long as it is asked for the same work."""
     global _kept
-    key = pickle.dumps((work, deadline_s))
+    key = pickle.dumps((work, deadline_s, current_cache()))
     if _kept is None or _kept[0] != key:
         if _kept is not None:
             _kept[1].close()

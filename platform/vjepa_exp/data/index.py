@@ -11,31 +11,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vjepa_exp.data.findings import Found, Look, Progress, look_at
+from vjepa_exp.data.cache import local
+from vjepa_exp.data.findings import Found, Look, Progress, look_at, stamp
 from vjepa_exp.data.guard import Each, in_turn
 from vjepa_exp.data.listing import Listing, list_files
 from vjepa_exp.data.manifest import FILE_COLUMNS, SPLITS, Manifest, Split
 from vjepa_exp.data.probe import FileInfo, probe
+from vjepa_exp.data.remote import Root, join
 
 
 def _probe(path: str) -> Found:
-    return dataclasses.asdict(probe(Path(path)))
+    try:
+        with local(path) as copy:
+            return dataclasses.asdict(probe(Path(copy)))
+    except FileNotFoundError as error:
+        return dataclasses.asdict(FileInfo(reason=os.strerror(error.errno or errno.ENOENT)))
 
 
 def _unprobed(path: str, reason: str) -> Found:
     """A file that killed its process, or kept it too long."""
-    size = os.stat(path).st_size if os.path.exists(path) else 0  # noqa: PTH110, PTH116
-    return dataclasses.asdict(FileInfo(bytes=size, reason=reason))
+    return dataclasses.asdict(FileInfo(bytes=max(0, stamp(path)[0]), reason=reason))
 
 
 PROBE = Look(_probe, _unprobed, FILE_COLUMNS)
 
 
 def index(
-    source: Path,
+    source: Root,
     *,
-    val: Path | None = None,
-    root: Path | None = None,
+    val: Root | None = None,
+    root: Root | None = None,
     each: Each = in_turn,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -62,7 +67,7 @@ def index_listing(
         UserError: another process is at work on `kept`.
     """
     paths = pc.unique(listing.table["path"])
-    files = [str(listing.root / path) for path in paths.to_pylist()]
+    files = [join(listing.root, path) for path in paths.to_pylist()]
     found = look_at(files, PROBE, each, kept=kept, progress=progress)
     rows = pc.index_in(listing.table["path"], value_set=paths)
     table = pa.table({**_columns(listing.table), **_columns(found.take(rows))})
@@ -70,7 +75,7 @@ def index_listing(
 
 
 def split_missing(manifest: Manifest) -> tuple[Manifest, dict[Split, int]]:
-    """Leave out training files that are not on this disk; those of the val split stay, for scores to tell of them.
+    """Leave out training files that are not there; those of the val split stay, for scores to tell of them.
 
     Returns:
         The manifest without them, and how many files of each split are not there.

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from vjepa_exp.data.manifest import SPLITS, UNLABELLED, Split
 from vjepa_exp.data.probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vjepa_exp.data.remote import Remote, Root, below
 from vjepa_exp.spec.errors import UserError
 
 _ROWS = 65_536  # held as Python objects at a time
@@ -25,7 +26,7 @@ class Listed(NamedTuple):
     """One file, before anyone has looked into it."""
 
     path: str
-    """Relative to the root of the listing, '/' between folders; or absolute."""
+    """Relative to the root of the listing, '/' between folders; or absolute; or a URI."""
     label: str
     """Name or number of its class, "" if it has none."""
     split: Split
@@ -42,14 +43,14 @@ class Listing:
     """
 
     table: pa.Table
-    root: Path
+    root: Root
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
         return self.table.num_rows
 
 
-def make_listing(files: Iterable[Listed], root: Path, source: str, *, classes: Sequence[str] | None = None) -> Listing:
+def make_listing(files: Iterable[Listed], root: Root, source: str, *, classes: Sequence[str] | None = None) -> Listing:
     """Number the labels of some files.
 
     Args:
@@ -96,11 +97,11 @@ def _known(names: list[str], classes: Sequence[str]) -> npt.NDArray[np.int32]:
     return np.asarray([number[name] for name in names], dtype=np.int32)
 
 
-def list_files(source: Path, *, val: Path | None = None, root: Path | None = None) -> Listing:
+def list_files(source: Root, *, val: Root | None = None, root: Root | None = None) -> Listing:
     """List a user's own data set.
 
     Args:
-        source: a folder of class folders, perhaps below `train` and `val`; a list `path label` without a header, as
+        source: a folder of class folders, perhaps below `train` and `val`, here or remote; a list `path label` without a header, as
             the released code reads it; or a CSV file with the columns path, label and split.
         val: a second source whose files are the val split; those of `source` are then the train split.
         root: what relative paths count from; the folder itself, or that of the CSV file, if None.
@@ -108,11 +109,12 @@ def list_files(source: Path, *, val: Path | None = None, root: Path | None = Non
     Raises:
         UserError: the source does not exist, cannot be understood, or lists no file.
     """
-    root = (root or (source if source.is_dir() else source.parent)).resolve()
+    root = root or (source if isinstance(source, Remote) or source.is_dir() else source.parent)
+    root = root if isinstance(root, Remote) else root.resolve()
     return make_listing(_all(source, val, root), root, str(source))
 
 
-def _all(source: Path, val: Path | None, root: Path) -> Iterator[Listed]:
+def _all(source: Root, val: Root | None, root: Root) -> Iterator[Listed]:
     for item in _listed(source, root, "train"):
         yield item if val is None else item._replace(split="train")
     if val is not None:
@@ -120,7 +122,9 @@ def _all(source: Path, val: Path | None, root: Path) -> Iterator[Listed]:
             yield item._replace(split="val")
 
 
-def _listed(source: Path, root: Path, split: Split) -> Iterator[Listed]:
+def _listed(source: Root, root: Root, split: Split) -> Iterator[Listed]:
+    if isinstance(source, Remote):
+        return _remote_folder(source, root, split)
     if source.is_dir():
         return _folder(source.resolve(), root, split)
     lines = read_lines(source)
@@ -154,14 +158,32 @@ def read_lines(source: Path) -> list[str]:
         raise UserError(f"{source} cannot be read: {reason}") from None
 
 
-def _folder(source: Path, root: Path, split: Split) -> Iterator[Listed]:
+def _folder(source: Path, root: Root, split: Split) -> Iterator[Listed]:
     """Files below class folders, below split folders where there are any; files in no class folder have no label."""
     parts: list[tuple[Path, Split]] = [(source / name, name) for name in SPLITS if (source / name).is_dir()]
     for folder, part in parts or [(source, split)]:
         prefix = _below(folder, root)
-        for below in walk(folder):
-            label = below.partition("/")[0] if "/" in below else ""
-            yield Listed(f"{prefix}/{below}" if prefix != "." else below, label, part)
+        for name in walk(folder):
+            yield Listed(f"{prefix}/{name}" if prefix != "." else name, _class_of(name), part)
+
+
+def _remote_folder(source: Remote, root: Root, split: Split) -> Iterator[Listed]:
+    """As `_folder`; its files are named by URIs where it is not the root itself."""
+    names = [name for name in below(source) if _wanted(name)]
+    parts = [(f"{name}/", name) for name in SPLITS if any(one.startswith(f"{name}/") for one in names)]
+    for prefix, part in parts or [("", split)]:
+        for name in names:
+            if name.startswith(prefix):
+                path = name if source == root else str(source / name)
+                yield Listed(path, _class_of(name.removeprefix(prefix)), part)
+
+
+def _class_of(name: str) -> str:
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _wanted(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES  # noqa: PTH122 (twice as fast)
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -172,13 +194,14 @@ def walk(folder: Path) -> Iterator[str]:
         if entry.is_dir():
             if entry.is_symlink() and folder.is_relative_to(Path(entry.path).resolve()):
                 continue  # would never end
-            yield from (f"{entry.name}/{below}" for below in walk(Path(entry.path)))
-        elif os.path.splitext(entry.name)[1].lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:  # noqa: PTH122 (twice as fast)
+            yield from (f"{entry.name}/{name}" for name in walk(Path(entry.path)))
+        elif _wanted(entry.name):
             yield entry.name
 
 
-def _below(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def _below(path: Path, root: Root) -> str:
+    inside = isinstance(root, Path) and path.is_relative_to(root)
+    return (path.relative_to(root) if inside else path).as_posix()
 
 
 def _reference_rows(source: Path, lines: list[str], split: Split) -> Iterator[Listed]:

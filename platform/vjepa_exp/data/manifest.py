@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vjepa_exp.data.remote import Remote, Root, is_remote, join
 from vjepa_exp.spec.datasets import MANIFEST_FORMAT
 from vjepa_exp.spec.errors import UserError
 
@@ -76,24 +77,24 @@ class Manifest:
 
     Attributes:
         table: one row per file; columns as in the parquet file.
-        root: the folder that relative paths count from.
+        root: the folder that relative paths count from, of this machine or remote.
         classes: class names by label.
         provenance: of a set that was made from another one: which, and how; empty for others.
     """
 
     table: pa.Table
-    root: Path
+    root: Root
     classes: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def from_columns(columns: Mapping[str, Any], root: Path, classes: tuple[str, ...]) -> Manifest:
+    def from_columns(columns: Mapping[str, Any], root: Root, classes: tuple[str, ...]) -> Manifest:
         """A manifest of all its columns, each an array with a value for every file."""
         table = pa.table({name: columns[name] for name in _SCHEMA.names})
         return Manifest(table.cast(_SCHEMA), root, classes)
 
     @staticmethod
-    def from_rows(rows: Sequence[Mapping[str, Any]], root: Path, classes: tuple[str, ...]) -> Manifest:
+    def from_rows(rows: Sequence[Mapping[str, Any]], root: Root, classes: tuple[str, ...]) -> Manifest:
         """A manifest of rows that each give every column."""
         return Manifest(pa.Table.from_pylist(rows, schema=_SCHEMA), root, classes)
 
@@ -105,9 +106,9 @@ class Manifest:
         return self.table[name].to_numpy()
 
     def entry(self, row: int) -> Entry:
-        """One row, its path made absolute."""
+        """One row, its path made absolute, or a URI."""
         path, *rest = (self.table[name][row].as_py() for name in Entry._fields)
-        return Entry(str(self.root / path), *rest)
+        return Entry(join(self.root, path), *rest)
 
     def readable(self, split: Split) -> npt.NDArray[np.int32]:
         """Ascending numbers of the rows of a split whose files could be read when they were indexed."""
@@ -137,7 +138,7 @@ class Manifest:
     def unreadable(self) -> list[tuple[str, str]]:
         """Path and reason of every file that could not be read when it was indexed."""
         bad = self._where(~self.column("decodable")).table
-        paths = [str(self.root / path) for path in bad["path"].to_pylist()]
+        paths = [join(self.root, path) for path in bad["path"].to_pylist()]
         return list(zip(paths, bad["reason"].to_pylist(), strict=True))
 
     def _holding(self, name: str, text: str) -> npt.NDArray[np.bool_]:
@@ -184,7 +185,8 @@ def _read(path: Path, split: Split | None, columns: list[str]) -> Manifest:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"manifest {path} cannot be read: {str(error).splitlines()[0]}") from None
     table = pa.Table.from_batches(batches, pa.schema([_SCHEMA.field(name) for name in columns]))
-    root = (path.parent / schema.metadata[b"root"].decode()).resolve()
+    name = schema.metadata[b"root"].decode()
+    root = Remote(name) if is_remote(name) else (path.parent / name).resolve()
     provenance = json.loads(schema.metadata.get(b"provenance", b"{}"))
     return Manifest(table, root, tuple(json.loads(schema.metadata[b"classes"])), provenance)
 
@@ -203,6 +205,13 @@ def _require_format(schema: pa.Schema, path: Path) -> None:
         raise UserError(f"{path} is {what}; make it anew with: vjepa-exp data index FOLDER_OR_CSV --out {path.stem}")
 
 
+def _written(root: Root, folder: Path) -> str:
+    if isinstance(root, Remote):
+        return root.uri
+    root = root.resolve()
+    return (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix()
+
+
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write a manifest: all of it or nothing.
 
@@ -211,10 +220,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    folder, root = path.parent.resolve(), manifest.root.resolve()
     metadata = {
         b"format": _FORMAT,
-        b"root": (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix().encode(),
+        b"root": _written(manifest.root, path.parent.resolve()).encode(),
         b"classes": json.dumps(manifest.classes).encode(),
     }
     if manifest.provenance:

@@ -14,6 +14,7 @@ from vjepa_exp.data.findings import Progress, look_at
 from vjepa_exp.data.guard import Each, in_turn
 from vjepa_exp.data.index import PROBE
 from vjepa_exp.data.manifest import FILE_COLUMNS, Manifest
+from vjepa_exp.data.remote import join
 
 
 class Change(NamedTuple):
@@ -39,7 +40,7 @@ def recheck(
     """
     paths = pc.unique(manifest.table["path"])
     found = look_at(
-        [str(manifest.root / path) for path in paths.to_pylist()], PROBE, each, kept=kept, progress=progress
+        [join(manifest.root, path) for path in paths.to_pylist()], PROBE, each, kept=kept, progress=progress
     )
     now = found.take(pc.index_in(manifest.table["path"], value_set=paths))
     before = manifest.table.select(FILE_COLUMNS.names).cast(FILE_COLUMNS)

@@ -19,12 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vjepa_exp.data.augment import augment_clip
+from vjepa_exp.data.cache import fetching, local
 from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.crash import noted
 from vjepa_exp.data.deadline import within
 from vjepa_exp.data.manifest import IMAGE, UNLABELLED, Entry, Manifest, Split, holds
 from vjepa_exp.data.order import Order
-from vjepa_exp.data.readers import DecodeError, decode, pick, require
+from vjepa_exp.data.readers import DecodeError, decode, first_line, pick, require
+from vjepa_exp.data.remote import require as require_store
 from vjepa_exp.data.transform import Box, FramesTHWC, spatial_views
 from vjepa_exp.spec.augment import Augment, CropFlip, NoAugment
 from vjepa_exp.spec.data import ClipSpec, DataSpec
@@ -109,7 +111,10 @@ def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -
     if entry.path in _hung:
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s")
     try:
-        return within(_DEADLINE_S, noted, decode, entry.path, frames, pick(entry.readers, choice))
+        with local(entry.path) as path:  # a slow network is no decoder that hangs
+            return within(_DEADLINE_S, noted, decode, path, frames, pick(entry.readers, choice))
+    except FileNotFoundError as error:
+        raise DecodeError("open", entry.path, first_line(error)) from None
     except TimeoutError:
         _hung.add(entry.path)
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s") from None
@@ -135,9 +140,11 @@ class PretrainSource:
 
         Raises:
             UserError: a data set has no readable training file, or files without the rate that the clips need; or the
-                reader is not there.
+                reader, or what its store needs, is not there.
         """
         require(reader)
+        for manifest, _ in manifests:
+            require_store(manifest.root)
         self._manifests = [manifest.subset("train") for manifest, _ in manifests]
         self._rows = [manifest.readable("train") for manifest in self._manifests]
         for entry, manifest, rows in zip(data.mixture, self._manifests, self._rows, strict=True):
@@ -173,7 +180,15 @@ class PretrainSource:
         return self._manifests[dataset].entry(int(self._rows[dataset][row]))
 
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
-        """Decode the clips at the given positions of the stream."""
+        """Decode the clips at the given positions of the stream.
+
+        Raises:
+            UserError: a remote file cannot be fetched.
+        """
+        with fetching([entry.path for entry in self.entries(positions) if entry.decodable]):
+            return self._load(positions)
+
+    def _load(self, positions: npt.NDArray[np.int64]) -> Batch:
         rows = _Filled(positions, self._view)
         place = self._order.at(positions)
         skipped, samples = [], []
@@ -231,9 +246,10 @@ class EvalSource:
 
         Raises:
             UserError: the split is empty, or holds videos without a label or without the rate that the clips need; or
-                the reader is not there.
+                the reader, or what its store needs, is not there.
         """
         require(reader)
+        require_store(manifest.root)
         self._manifest = manifest.subset(split)
         if not len(self._manifest):
             raise UserError(f"the data set in {manifest.root} has no file in its {split} split")
@@ -259,11 +275,17 @@ class EvalSource:
         return math.prod(self._view.shape)
 
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
-        """Decode the videos at the given positions; position p lies in epoch p // len."""
+        """Decode the videos at the given positions; position p lies in epoch p // len.
+
+        Raises:
+            UserError: a remote file cannot be fetched.
+        """
         rows = _Filled(positions, self._view)
         index = positions % len(self) if self._order is None else self._order.at(positions).row
-        for i, position in enumerate(positions.tolist()):
-            rows.fill(i, self._manifest.entry(int(index[i])), keyed_rng(self._seed, "clip", position))
+        entries = [self._manifest.entry(row) for row in index.tolist()]
+        with fetching([entry.path for entry in entries if entry.decodable]):
+            for i, position in enumerate(positions.tolist()):
+                rows.fill(i, entries[i], keyed_rng(self._seed, "clip", position))
         return rows.batch()
 
 

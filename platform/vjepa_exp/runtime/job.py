@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vjepa_exp.data.cache import Cache
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.rows import Rows, StreamOptions
 from vjepa_exp.runtime.slots import Slots
@@ -60,7 +61,8 @@ class StageJob:
     def stream_options(self, row_bytes: int) -> StreamOptions:
         """How rows of this size travel."""
         steps = self.execution.steps_per_block
-        return StreamOptions(self.slots.decode_workers, steps, row_bytes, notes=self.folder / DECODING)
+        notes, cache = self.folder / DECODING, Cache.of(self.execution)
+        return StreamOptions(self.slots.decode_workers, steps, row_bytes, notes, cache)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from vjepa_exp.data.cache import Cache, current_cache, use_cache
 from vjepa_exp.data.guard import Lost, kept_guard
+from vjepa_exp.spec.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,7 +23,8 @@ RETRIES = 3
 
 
 @ray.remote(num_cpus=1, max_retries=RETRIES)
-def _chunk(work: Callable[[Any], Any], deadline_s: float, items: list[Any]) -> list[Any]:
+def _chunk(work: Callable[[Any], Any], deadline_s: float, cache: Cache, items: list[Any]) -> list[Any]:
+    use_cache(cache)
     guard = kept_guard(work, deadline_s)
     return [guard(item) for item in items]
 
@@ -39,21 +42,26 @@ def each_on_ray(
 
     Yields:
         Number of an item and its result, in the order in which they are done.
+
+    Raises:
+        UserError: of the work, or a remote file cannot be fetched.
     """
-    shared = ray.put(work)
+    shared, cache = ray.put(work), current_cache()
     todo = deque(range(start, min(start + chunk, len(items))) for start in range(0, len(items), chunk))
     running: dict[ray.ObjectRef[list[Any]], range] = {}
     while todo or running:
         room = QUEUED_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
         while todo and len(running) < room:
             numbers = todo.popleft()
-            task = _chunk.remote(shared, deadline_s, [items[number] for number in numbers])
+            task = _chunk.remote(shared, deadline_s, cache, [items[number] for number in numbers])
             running[task] = numbers
         for task in ray.wait(list(running), num_returns=1)[0]:
             numbers = running.pop(task)
             try:
                 results = ray.get(task)
-            except RayTaskError:
+            except RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise error.cause from None
                 raise  # a defect of the work or of this module, not of a file
             except RayError as error:
                 if len(numbers) > 1:  # one of them may be to blame

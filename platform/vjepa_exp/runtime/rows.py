@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vjepa_exp.data.cache import Cache
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -51,9 +53,11 @@ class StreamOptions:
         steps_per_block: batches that travel together.
         row_bytes: size of one row, for the size of blocks and the memory in flight.
         notes: folder where decoders note what they read, so that a file that kills one is known; None: no notes.
+        cache: where decoders keep copies of remote files.
     """
 
     decode_workers: int
     steps_per_block: int
     row_bytes: int
     notes: Path | None = None
+    cache: Cache = Cache()

@@ -20,9 +20,11 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, ExecutionOptions, ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from vjepa_exp.data.cache import Cache, use_cache
 from vjepa_exp.data.crash import keep_notes
 from vjepa_exp.runtime.rows import Rows, StreamOptions
 from vjepa_exp.runtime.segments import in_segments
+from vjepa_exp.spec.errors import UserError
 
 MAX_BLOCK_BYTES = 64 * 2**20
 """Blocks of several steps spare Ray's cost per block, but a larger one than this only takes memory."""
@@ -37,6 +39,9 @@ SEGMENT_LEAD = 16
 PACE_S = 0.02
 """Pause of Ray Data's loop after each turn. It runs in the training process, and while decoded blocks wait for their
 consumer it turns without one, which took four fifths of the interpreter and halved the speed of small models."""
+
+STOPPED = "stopped"
+"""Column of a block that holds an error of the user instead of rows."""
 
 Block = dict[str, int]
 """The batches `first` to `stop`, or one of several `parts` of them."""
@@ -61,22 +66,27 @@ class _Pace(ExecutionCallback):
 class _Decode:
     """Turns a block of batch numbers into decoded rows; lives in a decoding actor."""
 
-    def __init__(self, source: ray.ObjectRef[Source], rows: Rows, notes: Path | None) -> None:
+    def __init__(self, source: ray.ObjectRef[Source], rows: Rows, notes: Path | None, cache: Cache) -> None:
         self._source: Source = ray.get(source)
         self._rows = rows
+        use_cache(cache)
         if notes:
             keep_notes(notes)
 
     def __call__(self, block: dict[str, np.ndarray]) -> Batch:
         first, stop, part, parts = (int(block[name][0]) for name in ("first", "stop", "part", "parts"))
         positions = np.concatenate([np.asarray(self._rows.positions(k), np.int64) for k in range(first, stop)])
-        return self._source.load(np.array_split(positions, parts)[part])
+        try:
+            return self._source.load(np.array_split(positions, parts)[part])
+        except UserError as error:  # as an exception it would lose its class in Ray Data, and print a traceback
+            return {STOPPED: np.array([str(error)])}
 
 
 def stream(source: Source, rows: Rows, options: StreamOptions, first: int = 0) -> Iterator[Batch]:
     """Batches `first`, `first + 1`, ... of a worker, decoded ahead of their use; a batch without rows is left out.
 
     Raises:
+        UserError: of the source: what it needs is not to be had.
         RuntimeError: rows arrived out of order (a fault of this module or of Ray, never of the data).
     """
     shared = ray.put(source)  # one copy of a large manifest for all decoders of a machine
@@ -115,14 +125,17 @@ def _execute(source: ray.ObjectRef[Source], rows: Rows, options: StreamOptions, 
     )
     decoded = ray.data.from_items(blocks, override_num_blocks=len(blocks)).map_batches(
         _Decode,
-        fn_constructor_args=(source, rows, options.notes),
+        fn_constructor_args=(source, rows, options.notes, options.cache),
         batch_size=None,
         compute=ActorPoolStrategy(size=options.decode_workers),
         num_cpus=1,
         max_restarts=DECODER_RESTARTS,
         max_task_retries=DECODER_RESTARTS,
     )
-    yield from decoded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1)  # type: ignore[misc]
+    for batch in decoded.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
+        if STOPPED in batch:
+            raise UserError(str(batch[STOPPED][0]))
+        yield batch  # type: ignore[misc]
 
 
 def _reassemble(decoded: Iterator[Batch], rows: Rows, blocks: Iterable[Block]) -> Iterator[tuple[int, Batch]]:

@@ -10,6 +10,7 @@ from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
 
 GpuName = Literal["A100", "H100", "H200"]
 ReaderChoice = Literal["auto", "pyav", "torchcodec", "decord"]
+DEFAULT_CACHE_GIB = 50.0
 
 
 class ExecutionSpec(Spec):
@@ -32,6 +33,14 @@ class ExecutionSpec(Spec):
         "auto",
         description="Who decodes the videos that its reading is exact on, as the manifest says; the others go to a "
         "reader that is. auto: the fastest, file by file.",
+    )
+    cache_dir: str | None = Field(
+        None,
+        description="Folder for copies of remote videos, on a disk of each machine's own; None: vjepa-exp in the "
+        "user's cache folder.",
+    )
+    cache_gib: PositiveFloat = Field(
+        DEFAULT_CACHE_GIB, description="Bound of the copies on one machine; what was not used for longest goes first."
     )
     steps_per_block: PositiveInt = Field(4, description="Training steps in one block of the Ray Data stream.")
     concurrent_trials: PositiveInt | None = Field(None, description="Stages of one level at the same time.")
