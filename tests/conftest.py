@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import fsspec
 import pytest
 
+from vjepa_exp.data import remote
 from vjepa_exp.runtime.environment import prepare
 
 # Both before a test module imports torch or Ray. One computing thread a process: tests beside Ray's actors do not
@@ -58,3 +67,124 @@ def ray_session() -> Iterator[None]:
 
     with session.ray_session(address=None, cpus=8, gpus=0):
         yield
+
+
+@dataclass
+class Web:
+    """A web server on a folder.
+
+    Attributes:
+        url: of the folder.
+        folder: what it serves.
+        asked: (method, path) of every request.
+        drops: path -> how many more answers of that file end in the middle of it.
+        refused: path -> status that is sent instead of the file.
+        pause_s: before the second half of every file.
+    """
+
+    url: str
+    folder: Path
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    drops: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    pause_s: float = 0.0
+
+    def count(self, path: str) -> int:
+        """How often the content of a file was asked for."""
+        return self.asked.count(("GET", path))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    """A web server on an empty folder."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer(super().do_HEAD)
+
+        def do_GET(self) -> None:
+            self.answer(super().do_GET)
+
+        def answer(self, serve: Callable[[], None]) -> None:
+            found.asked.append((self.command, self.path))
+            if status := found.refused.get(self.path):
+                self.send_error(status)
+            else:
+                serve()
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            content = source.read()
+            outputfile.write(content[: len(content) // 2])
+            outputfile.flush()
+            time.sleep(found.pause_s)
+            if found.drops.get(self.path, 0) > 0:
+                found.drops[self.path] -= 1
+                return  # the rest of what the header has promised never comes
+            outputfile.write(content[len(content) // 2 :])
+
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        found = Web(f"http://127.0.0.1:{server.server_port}", folder)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An empty bucket of a real S3 server on this machine.
+
+    Attributes:
+        uri: of the bucket.
+        environment: by which any S3 client finds the server.
+        system: fsspec's view of it.
+    """
+
+    uri: str
+    environment: dict[str, str]
+    system: Any
+
+    def put(self, folder: Path, prefix: str) -> str:
+        """Copy a folder into the bucket, and return its URI."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                self.system.put_file(str(path), f"{self.uri}/{prefix}/{path.relative_to(folder).as_posix()}")
+        return f"{self.uri}/{prefix}"
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket, known to this process and its children by the environment."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "something",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    name = f"videos-{uuid4().hex[:8]}"  # servers of one process share what they hold
+    system.mkdir(name)
+    _forget_stores()
+    yield Bucket(f"s3://{name}", environment, system)
+    server.stop()
+    _forget_stores()
+
+
+def _forget_stores() -> None:
+    """The next test has a server of its own."""
+    remote._filesystem.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -43,28 +43,31 @@ SLACK = 0.9
 _LOCK, _PART = "lock", ".part"
 
 
-def _user_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa-exp"
-
-
 @dataclass(frozen=True)
 class Cache:
     """A folder of copies.
 
     Attributes:
-        folder: of this machine; made when it is needed.
+        folder: of each machine, made when it is needed; None: of its user's caches.
         limit_bytes: all copies together, those on their way included. Only files that are in use at the same time can
             exceed it: they are not removed, and nobody waits for them.
     """
 
-    folder: Path = field(default_factory=_user_folder)
+    folder: Path | None = None
     limit_bytes: int = int(DEFAULT_CACHE_GIB * 2**30)
 
     @staticmethod
     def of(execution: ExecutionSpec) -> Cache:
         """The cache that the settings of a run ask for."""
-        folder = Path(execution.cache_dir).expanduser() if execution.cache_dir else _user_folder()
+        folder = Path(execution.cache_dir) if execution.cache_dir else None
         return Cache(folder, int(execution.cache_gib * 2**30))
+
+    @property
+    def here(self) -> Path:
+        """The folder on this machine."""
+        if self.folder is not None:
+            return self.folder.expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa-exp"
 
     def hold(self, uri: str, *, fresh: bool = False) -> Copy:
         """A whole copy that stays until it is closed.
@@ -89,7 +92,7 @@ class Cache:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise of_machine(error, str(self.folder)) or error from None
+            raise of_machine(error, str(self.here)) or error from None
 
     def _path(self, uri: str, version: str) -> Path:
         folder, name, suffix = self._names(uri)
@@ -99,7 +102,7 @@ class Cache:
         """Folder of a copy, how its name begins, how it ends: readers go by the suffix."""
         digest = hashlib.sha256(uri.encode()).hexdigest()
         name = urlsplit(uri).path if uri.startswith("http") else uri
-        return self.folder / digest[:3], digest[3:35], os.path.splitext(name)[1].lower()  # noqa: PTH122
+        return self.here / digest[:3], digest[3:35], os.path.splitext(name)[1].lower()  # noqa: PTH122
 
     def _copies(self, uri: str) -> list[Path]:
         """Whole copies of any version, the last used first."""
@@ -142,7 +145,7 @@ class Cache:
 
     def _make_room(self, size: int) -> None:
         """Count a file that is coming; where that is too much, remove what was not used for longest."""
-        handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(self.here / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             known = os.read(handle, 32)
@@ -157,10 +160,10 @@ class Cache:
     def _evict(self) -> int:
         """Remove what has to go, and return the bytes that are left."""
         copies, used = [], 0
-        for path in self.folder.glob(f"*/*{_PART}"):
+        for path in self.here.glob(f"*/*{_PART}"):
             status = None if _remove(path) else _status(path)
             used += max(int(path.suffixes[-2][1:]), status.st_size) if status else 0
-        for path in self.folder.glob("*/*"):
+        for path in self.here.glob("*/*"):
             if path.suffix != _PART and (status := _status(path)):
                 copies.append((status.st_mtime_ns, status.st_size, path))
                 used += status.st_size
@@ -231,7 +234,9 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-_cache: Cache | None = None
+DEFAULT_CACHE = Cache()
+
+_cache = DEFAULT_CACHE
 _coming: ContextVar[Mapping[str, Future[Copy]]] = ContextVar("_coming", default=MappingProxyType({}))
 
 
@@ -243,7 +248,7 @@ def use_cache(cache: Cache) -> None:
 
 def current_cache() -> Cache:
     """Where this process keeps copies."""
-    return _cache or Cache()
+    return _cache
 
 
 @contextmanager

@@ -101,8 +101,8 @@ def list_files(source: Root, *, val: Root | None = None, root: Root | None = Non
     """List a user's own data set.
 
     Args:
-        source: a folder of class folders, perhaps below `train` and `val`, here or remote; a list `path label` without a header, as
-            the released code reads it; or a CSV file with the columns path, label and split.
+        source: a folder of class folders, perhaps below `train` and `val`, here or remote; a list `path label` without
+            a header, as the released code reads it; or a CSV file with the columns path, label and split.
         val: a second source whose files are the val split; those of `source` are then the train split.
         root: what relative paths count from; the folder itself, or that of the CSV file, if None.
 
@@ -200,8 +200,9 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def _below(path: Path, root: Root) -> str:
-    inside = isinstance(root, Path) and path.is_relative_to(root)
-    return (path.relative_to(root) if inside else path).as_posix()
+    if isinstance(root, Path) and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def _reference_rows(source: Path, lines: list[str], split: Split) -> Iterator[Listed]:

@@ -4,8 +4,9 @@ A server that says that a file is not there has said something about the file. E
 way says something about the network or the rights of this machine: it is tried again, then it stops the work, and it
 never makes a video unreadable. A clip that is left out because a connection broke would be another experiment.
 
-Credentials and endpoints are those that the libraries find on each machine (AWS_*, GOOGLE_APPLICATION_CREDENTIALS, roles
-of instances, FSSPEC_S3_ENDPOINT_URL ...); no spec holds them. Keeping what was fetched is not done here but in `cache`.
+Credentials and endpoints are those that the libraries find on each machine (AWS_*, GOOGLE_APPLICATION_CREDENTIALS,
+roles of instances, FSSPEC_S3_ENDPOINT_URL ...); no spec holds them. Keeping what was fetched is not done here but in
+`cache`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ PAUSES_S = (0.5, 2.0, 8.0, 30.0)
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ERRORS_OF = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "google", "fsspec"}
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified")
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified")
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _ONCE_MORE = {408, 425, 429}  # of the statuses below 500
 
@@ -156,9 +159,7 @@ def _stat(system: Any, path: str) -> Stat:
     info = system.info(path)
     if info.get("type") == "directory":
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-    told = [
-        str(info.get(name, "")) for name in ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified")
-    ]
+    told = [str(info.get(name, "")) for name in _VERSIONS]
     size = info.get("size")
     return Stat(size, hashlib.sha256("\n".join([str(size), *told]).encode()).hexdigest())
 

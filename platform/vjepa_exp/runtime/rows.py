@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vjepa_exp.data.cache import Cache
+from vjepa_exp.data.cache import DEFAULT_CACHE, Cache
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,4 @@ class StreamOptions:
     steps_per_block: int
     row_bytes: int
     notes: Path | None = None
-    cache: Cache = Cache()
+    cache: Cache = DEFAULT_CACHE

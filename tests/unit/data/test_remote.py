@@ -1,0 +1,210 @@
+"""Data sets on servers: the same clips as on a disk, and a network that fails is no bad video."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vjepa_exp.data import remote
+from vjepa_exp.data.cache import Cache, use_cache
+from vjepa_exp.data.guard import each_locally
+from vjepa_exp.data.index import index, index_listing
+from vjepa_exp.data.listing import list_files
+from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
+from vjepa_exp.data.recheck import recheck
+from vjepa_exp.data.remote import Remote, place
+from vjepa_exp.data.source import EvalSource, PretrainSource
+from vjepa_exp.spec.augment import NoAugment
+from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
+from vjepa_exp.spec.errors import UserError
+
+CLIP = ClipSpec(num_frames=4, frame_step=2, resolution=16)
+GUARDED = partial(each_locally, processes=2, deadline_s=120)
+
+
+@pytest.fixture(autouse=True)
+def _patience_and_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.01, 0.01))
+    use_cache(Cache(tmp_path / "cache"))
+    yield
+    use_cache(Cache())
+
+
+@pytest.fixture(scope="session")
+def named_videos(video_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of videos with names that a URI has to quote."""
+    root = tmp_path_factory.mktemp("named") / "videos"
+    shutil.copytree(video_folder, root)
+    for split in ("train", "val"):
+        (root / split / "up").rename(root / split / "up & é")
+        (root / split / "down" / "0.mp4").rename(root / split / "down" / "50 % #1?.mp4")
+    (root / "train" / "list.txt").write_text("no video")
+    return root
+
+
+def pretrain(manifest: Manifest) -> PretrainSource:
+    data = DataSpec(mixture=(MixtureEntry(dataset="a"),), clip=CLIP)
+    return PretrainSource([(manifest, None)], data, 1)
+
+
+def evaluation(manifest: Manifest) -> EvalSource:
+    return EvalSource(manifest, "val", clip=CLIP, clips=1, views=1, augment=NoAugment(), seed=1, shuffle=False)
+
+
+def require_same(there: Manifest, here: Manifest) -> None:
+    """The same manifest but for its root, the same order and bit for bit the same clips."""
+    assert there.table.equals(here.table)
+    assert there.classes == here.classes
+    for source in (pretrain, evaluation):
+        one, other = source(there), source(here)
+        assert one.fingerprint == other.fingerprint
+        positions = np.arange(12)
+        mine, theirs = one.load(positions), other.load(positions)
+        assert mine["clips"].any()
+        for name in set(mine) - {"path", "skipped"}:
+            assert np.array_equal(mine[name], theirs[name]), name
+
+
+def test_a_set_in_a_bucket_is_the_set_on_the_disk(bucket: Any, named_videos: Path, tmp_path: Path) -> None:
+    uri = bucket.put(named_videos, "a set/of videos")
+    there = index(place(uri + "/"))
+    assert there.root == Remote(uri)
+    write_manifest(there, tmp_path / "there.parquet")
+    require_same(read_manifest(tmp_path / "there.parquet"), index(named_videos))
+    assert there.entry(0).path.startswith(uri)
+
+
+def test_a_set_on_a_web_server_is_the_set_on_the_disk(web: Any, named_videos: Path) -> None:
+    shutil.copytree(named_videos, web.folder / "a set")
+    require_same(index(place(f"{web.url}/a%20set")), index(named_videos))
+
+
+def test_processes_that_are_guarded_index_and_check_a_bucket(bucket: Any, video_folder: Path, tmp_path: Path) -> None:
+    uri = bucket.put(video_folder, "set")
+    manifest = index_listing(list_files(place(uri)), each=GUARDED, kept=tmp_path / "kept.jsonl")
+    assert manifest.table.equals(index(video_folder).table)
+    bucket.system.put_file(str(video_folder / "train/up/0.mp4"), f"{uri}/train/up/1.mp4")
+    bucket.system.rm_file(f"{uri}/val/up/0.mp4")
+    changes = {change.path: change.what for change in recheck(manifest, each=GUARDED)}
+    assert set(changes) == {"train/up/1.mp4", "val/up/0.mp4"}
+    assert "frames 16 -> 12" in changes["train/up/1.mp4"]
+    assert changes["val/up/0.mp4"] == "cannot be read any more: No such file or directory"
+
+
+def test_a_list_here_may_name_files_there(bucket: Any, web: Any, video_folder: Path, tmp_path: Path) -> None:
+    uri = bucket.put(video_folder, "set")
+    shutil.copy(video_folder / "val/up/0.mp4", web.folder / "b.mp4")
+    shutil.copy(video_folder / "val/up/1.mp4", tmp_path / "c.mp4")
+    (tmp_path / "list.csv").write_text(f"{uri}/train/up/0.mp4 0\n{web.url}/b.mp4 1\nc.mp4 2\n")
+    mixed = index(tmp_path / "list.csv")
+    assert mixed.column("decodable").all()
+    assert [mixed.entry(i).path for i in range(3)] == [
+        f"{uri}/train/up/0.mp4",
+        f"{web.url}/b.mp4",
+        str(tmp_path / "c.mp4"),
+    ]
+    (tmp_path / "short.csv").write_text("train/up/0.mp4 0\nval/down/1.mp4 1\n")
+    below = index(tmp_path / "short.csv", root=place(uri))
+    assert below.entry(1).path == f"{uri}/val/down/1.mp4"
+    assert below.column("decodable").all()
+
+
+def test_a_connection_that_breaks_is_tried_again(web: Any, video_folder: Path) -> None:
+    shutil.copytree(video_folder / "train", web.folder / "set")
+    manifest = index(video_folder / "train")
+    web.drops = {"/set/up/0.mp4": 2}
+    there = index(place(f"{web.url}/set"))
+    assert there.table.equals(manifest.table)
+    assert web.count("/set/up/0.mp4") == 3
+
+
+def test_a_network_that_stays_broken_stops_the_work_and_blames_no_video(
+    web: Any, video_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(video_folder / "train", web.folder / "set")
+    manifest = index(place(f"{web.url}/set"))
+    use_cache(Cache(tmp_path / "empty"))
+    web.drops = dict.fromkeys((f"/set/{path}" for path in manifest.column("path")), 1000)
+    with pytest.raises(UserError, match=r"/set/.*\.mp4 cannot be read, 4 times in a row: \w+"):
+        pretrain(manifest).load(np.arange(6))
+    with pytest.raises(UserError, match="4 times in a row"):
+        index_listing(list_files(place(f"{web.url}/set")), each=GUARDED)
+    left = [path.name for path in (tmp_path / "empty").rglob("*") if path.is_file()]
+    assert left == ["lock"]
+
+
+def test_a_server_that_is_away_has_no_missing_files(video_folder: Path) -> None:
+    """fsspec's HTTP raises FileNotFoundError where nobody answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        root = Remote(f"http://127.0.0.1:{taken.getsockname()[1]}")
+        here = index(video_folder)
+        with pytest.raises(UserError, match=r"cannot be read, 4 times in a row: ClientConnectorError: "):
+            pretrain(Manifest(here.table, root, here.classes)).load(np.arange(2))
+
+
+def test_a_file_that_a_server_does_not_have_is_a_bad_file(web: Any, bucket: Any, video_folder: Path) -> None:
+    shutil.copytree(video_folder, web.folder / "set")
+    uri = bucket.put(video_folder, "set")
+    here = index(video_folder)
+    for root in (f"{web.url}/set", uri):
+        use_cache(Cache(web.folder / root[:4]))
+        (web.folder / "set/val/up/0.mp4").unlink(missing_ok=True)
+        bucket.system.rm_file(f"{uri}/val/up/0.mp4") if root == uri else None
+        batch = evaluation(Manifest(here.table, place(root), here.classes)).load(np.arange(5))
+        errors = dict(zip(batch["path"].tolist(), batch["error"].tolist(), strict=True))
+        assert errors[f"{root}/val/up/0.mp4"] == "open: No such file or directory"
+        assert sum(bool(error) for error in errors.values()) == 2  # this one, and the broken one
+
+
+@pytest.mark.parametrize(("status", "times"), [(403, 1), (401, 1), (503, 4), (429, 4)])
+def test_only_what_may_pass_is_tried_again(web: Any, make_video: Any, status: int, times: int) -> None:
+    make_video(web.folder / "a.mp4")
+    web.refused = {"/a.mp4": status}
+    with pytest.raises(UserError, match=f"a.mp4 cannot be read.*: ClientResponseError: {status}"):
+        remote.stat(f"{web.url}/a.mp4")
+    assert web.asked.count(("HEAD", "/a.mp4")) == times
+
+
+def test_mistakes_are_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch, video_folder: Path) -> None:
+    here = index(video_folder)
+
+    def line(action: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    nowhere = Manifest(here.table, Remote("s3://vidoes/set"), here.classes)
+    bad_bucket = "bucket s3://vidoes does not exist, or this machine may not see it"
+    assert line(lambda: index(Remote("s3://vidoes/set"))) == bad_bucket
+    assert line(lambda: pretrain(nowhere).load(np.arange(2))) == bad_bucket
+    assert line(lambda: index(place(f"{bucket.uri}/nothing"))) == f"{bucket.uri}/nothing lists no video or image"
+    assert line(lambda: place("ftp://x/y")).startswith("ftp://x/y: only local paths, s3://, gs://")
+
+    for name in [name for name in os.environ if name.startswith("AWS_") and "METADATA" not in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.environment["AWS_ENDPOINT_URL"])
+    _forget(bucket)
+    assert "NoCredentialsError: Unable to locate credentials" in line(lambda: index(Remote(f"{bucket.uri}/set")))
+
+    _forget(bucket)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    needed = "s3:// needs s3fs, which is not installed here: pip install 'vjepa-exp[remote]', or s3fs alone"
+    assert line(lambda: pretrain(nowhere)) == needed
+
+
+def _forget(bucket: Any) -> None:
+    """Let the next use of S3 begin as in a new process."""
+    remote._filesystem.cache_clear()
+    type(bucket.system).clear_instance_cache()
