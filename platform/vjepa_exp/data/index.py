@@ -22,7 +22,7 @@ from vjepa_exp.data.remote import Root, join
 
 def _probe(path: str) -> Found:
     try:
-        with local(path) as copy:
+        with local(path, fresh=True) as copy:
             return dataclasses.asdict(probe(Path(copy)))
     except FileNotFoundError as error:
         return dataclasses.asdict(FileInfo(reason=os.strerror(error.errno or errno.ENOENT)))

@@ -8,12 +8,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from vjepa_exp.cli import main
 from vjepa_exp.data import remote
 from vjepa_exp.data.cache import Cache, use_cache
 from vjepa_exp.data.guard import each_locally
@@ -199,6 +201,7 @@ def test_mistakes_are_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch, vid
     assert "NoCredentialsError: Unable to locate credentials" in line(lambda: index(Remote(f"{bucket.uri}/set")))
 
     _forget(bucket)
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     needed = "s3:// needs s3fs, which is not installed here: pip install 'vjepa-exp[remote]', or s3fs alone"
     assert line(lambda: pretrain(nowhere)) == needed
@@ -208,3 +211,19 @@ def _forget(bucket: Any) -> None:
     """Let the next use of S3 begin as in a new process."""
     remote._filesystem.cache_clear()
     type(bucket.system).clear_instance_cache()
+
+
+def test_the_command_indexes_and_checks_a_bucket(
+    bucket: Any, video_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    use_cache(Cache())
+    uri, registry = bucket.put(video_folder, "set"), tmp_path / "datasets.yaml"
+    for arguments in (["index", uri, "--out", "there"], ["check", "there"]):
+        with pytest.raises(SystemExit) as done:
+            main(["data", *arguments, "--datasets", str(registry)])
+        assert done.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"cannot be read: {uri}/train/up/broken.mp4: open: Invalid data found when processing input" in printed
+    assert "12 of 12 files are as they were indexed" in printed
+    assert read_manifest(tmp_path / "manifests" / "there.parquet").root == Remote(uri)
