@@ -1,9 +1,9 @@
 """Copies of remote files on this machine's disk: whole, no more of them than a bound, shared by all its processes.
 
 The caches of fsspec were looked at first. `simplecache` and `filecache` keep whole files too, but neither has a bound
-on their size, and neither tells who reads a copy, so that nothing could be removed while decoders are at work; two
-processes that want one file both fetch it, into the name under which a third finds a copy that is not whole yet. Their
-block caches hand out Python file objects, and decord wants a path. So fsspec fetches, and the copies are kept here.
+on their size, and neither tells who reads a copy, so that nothing could be removed while decoders are at work. Two
+processes that want one file both fetch it, `simplecache` into the very name under which a third finds it half full.
+Their block caches hand out Python file objects, and decord wants a path. So fsspec fetches, and copies are kept here.
 
 There is no daemon and no index. Locks of the kernel (flock) on the copies themselves say who uses them and end with
 the process that holds them, however it ends:
@@ -121,7 +121,10 @@ class Cache:
         handle, held = os.open(part, os.O_RDWR | os.O_CREAT, 0o644), False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if not _same(handle, part) or path.exists():
+            if not _same(handle, part):
+                return None
+            if path.exists():
+                part.unlink()
                 return None
             try:
                 self._make_room(expected.size or 0)
