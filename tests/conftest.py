@@ -178,13 +178,13 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     name = f"videos-{uuid4().hex[:8]}"  # servers of one process share what they hold
     system.mkdir(name)
-    _forget_stores()
+    _forget(system)
     yield Bucket(f"s3://{name}", environment, system)
     server.stop()
-    _forget_stores()
+    _forget(system)
 
 
-def _forget_stores() -> None:
+def _forget(system: Any) -> None:
     """The next test has a server of its own."""
     remote._filesystem.cache_clear()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(system).clear_instance_cache()
