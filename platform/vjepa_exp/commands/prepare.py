@@ -92,7 +92,7 @@ def _write_boxes(source: Manifest, old: Path, new: Path) -> None:
     if not table.is_file():
         return
     boxes = read_boxes(table)
-    paths = [prepared_name(path, source.root) for path in boxes.table["path"].to_pylist()]
+    paths = [prepared_name(path, source.local_root()) for path in boxes.table["path"].to_pylist()]
     moved = boxes.table.set_column(0, boxes.table.schema.field("path"), [paths])
     write_boxes(Boxes(moved, boxes.actions, boxes.excluded), new.with_suffix(".boxes.parquet"))
 

@@ -64,11 +64,15 @@ _DIGEST = Look(_digest, lambda path, reason: {"digest": ""}, pa.schema([("digest
 
 
 def files_of(manifest: Manifest) -> Files:
-    """The readable files of a manifest, each once."""
+    """The readable files of a manifest, each once.
+
+    Raises:
+        UserError: they lie on no disk of this machine.
+    """
     table = manifest.decodable().table
     names = pc.unique(table["path"])
     rows = pc.index_in(names, value_set=table["path"])
-    root = manifest.root
+    root = manifest.local_root()
     return Files(
         names.to_pylist(), [str(root / name) for name in names.to_pylist()], table["bytes"].take(rows).to_numpy()
     )

@@ -87,6 +87,16 @@ class Manifest:
     classes: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def local_root(self) -> Path:
+        """The folder that holds the data set, for work that reads files where they lie.
+
+        Raises:
+            UserError: the set lies elsewhere.
+        """
+        if not isinstance(self.root, Path):
+            raise UserError(f"the data set lies in {self.root}: copy it to a folder and index that one")
+        return self.root
+
     @staticmethod
     def from_columns(columns: Mapping[str, Any], root: Root, classes: tuple[str, ...]) -> Manifest:
         """A manifest of all its columns, each an array with a value for every file."""

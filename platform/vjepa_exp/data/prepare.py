@@ -82,15 +82,16 @@ def prepare(
         progress: called with (files done, files in all).
 
     Raises:
-        UserError: another process is at work in `folder`, it cannot be written, or two files would have one name.
+        UserError: the source is remote, another process is at work in `folder`, it cannot be written, or two files
+            would have one name.
     """
-    folder = folder.resolve()  # processes on other machines start elsewhere
+    root, folder = source.local_root(), folder.resolve()  # processes on other machines start elsewhere
     readable = pc.unique(source.table.filter(source.table["decodable"])["path"])
-    names = {path: prepared_name(path, source.root) for path in pc.unique(source.table["path"]).to_pylist()}
+    names = {path: prepared_name(path, root) for path in pc.unique(source.table["path"]).to_pylist()}
     _require_one_name_each(names)
-    files = [str(source.root / path) for path in readable.to_pylist()]
-    work = partial(prepare_file, root=source.root, folder=folder, settings=settings, min_psnr=min_psnr)
-    made = partial(_made, root=source.root, folder=folder)
+    files = [str(root / path) for path in readable.to_pylist()]
+    work = partial(prepare_file, root=root, folder=folder, settings=settings, min_psnr=min_psnr)
+    made = partial(_made, root=root, folder=folder)
     look = Look(work, _lost, PREPARED_COLUMNS, settings=str(settings.to_json()), made=made)
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
     found = look_at(files, look, partial(_watched, each, folder / PARTS), kept=folder / NOTES, progress=progress)

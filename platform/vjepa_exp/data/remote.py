@@ -216,7 +216,7 @@ def _missing(error: Exception) -> bool:
 def _refused(error: Exception) -> bool:
     """Whether another attempt will end alike: rights, credentials, a request that is wrong."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
-    status = cause.status if hasattr(cause, "status") else getattr(cause, "code", None)
+    status = getattr(cause, "status", None) if hasattr(cause, "status") else getattr(cause, "code", None)
     if isinstance(status, int) and 400 <= status < 500:
         return status not in _ONCE_MORE
     return isinstance(error, PermissionError) or "Credential" in type(error).__name__

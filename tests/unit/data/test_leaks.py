@@ -17,9 +17,12 @@ from vjepa_exp.data import signature_store
 from vjepa_exp.data.guard import Lost, in_turn
 from vjepa_exp.data.index import index
 from vjepa_exp.data.leaks import candidates, files_of, same_bytes, same_pictures
+from vjepa_exp.data.manifest import FILE_COLUMNS, Manifest
 from vjepa_exp.data.readers import DecodeError
+from vjepa_exp.data.remote import Remote
 from vjepa_exp.data.signature import FRAMES, distance, signature
 from vjepa_exp.data.signature_store import SignatureStore, keep_signatures
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.removal import SAME_PICTURES
 
 Film = Callable[[float], np.ndarray]
@@ -235,3 +238,9 @@ def test_a_bucket_that_everyone_is_in_is_gone_through_in_pieces(monkeypatch: pyt
 def test_no_videos_have_no_pairs() -> None:
     none, some = np.zeros((0, FRAMES), np.uint64), np.ones((3, FRAMES), np.uint64)
     assert [len(part) for pair in (candidates(none, some), candidates(some, none)) for part in pair] == [0] * 4
+
+
+def test_a_set_that_lies_elsewhere_is_refused() -> None:
+    rows: dict[str, list[Any]] = {name: [] for name in ("path", "label", "split", *FILE_COLUMNS.names)}
+    with pytest.raises(UserError, match="lies in s3://bucket/videos: copy it"):
+        files_of(Manifest.from_columns(rows, Remote("s3://bucket/videos"), ()))

@@ -18,11 +18,12 @@ from PIL import Image
 from vjepa_exp.data.findings import Progress
 from vjepa_exp.data.guard import Each, Lost, in_turn
 from vjepa_exp.data.index import index
-from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
+from vjepa_exp.data.manifest import FILE_COLUMNS, Manifest, read_manifest, write_manifest
 from vjepa_exp.data.prepare import Prepared, prepare, prepared_name
 from vjepa_exp.data.probe import probe
 from vjepa_exp.data.recheck import recheck
 from vjepa_exp.data.reencode import Settings
+from vjepa_exp.data.remote import Remote
 from vjepa_exp.data.speed import speeds
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.errors import UserError
@@ -233,3 +234,10 @@ def test_a_full_disk_stops_the_work_and_what_is_done_is_kept(
     small_disk("4m")
     assert run(source, folder).manifest.column("decodable").sum() == 10
     assert done
+
+
+def test_a_set_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    rows = {name: [] for name in ("path", "label", "split", *FILE_COLUMNS.names)}
+    source = Manifest.from_columns(rows, Remote("s3://bucket/videos"), ())
+    with pytest.raises(UserError, match="lies in s3://bucket/videos: copy it"):
+        run(source, tmp_path / "made")
