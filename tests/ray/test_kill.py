@@ -37,7 +37,7 @@ MOMENTS = 20
 SEED = int(os.environ.get("VJEPA_EXP_KILL_SEED", "0"))
 VICTIMS = ("driver", "trainer", "node", "decoder", "ctrl_c")
 NAMES = {"trainer": "RayTrainWorker", "decoder": "MapWorker", "node": "raylet/raylet"}
-PATIENCE_S = 1800.0
+PATIENCE_S = 900.0
 STEPS = 300
 EXPERIMENT = {
     "name": "killed",
