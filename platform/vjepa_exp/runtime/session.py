@@ -72,7 +72,7 @@ def _watched() -> Iterator[None]:
     if raylet is None or threading.current_thread() is not threading.main_thread():  # no signal comes there
         yield
         return
-    done, gone = threading.Event(), threading.Event()
+    done, gone = threading.Event(), False
 
     def watch() -> None:
         while not done.wait(WATCH_S):
@@ -80,7 +80,8 @@ def _watched() -> Iterator[None]:
                 os.kill(os.getpid(), LOST_SIGNAL)
 
     def lost(*_: object) -> None:
-        gone.set()
+        nonlocal gone
+        gone = True  # not an Event: its lock may be held by the very code that the signal interrupts
         if not done.is_set():  # again and again, should something swallow it
             raise _NodeLost
 
@@ -91,7 +92,7 @@ def _watched() -> Iterator[None]:
         yield
     except BaseException:  # Ray may have made a SystemError of it
         done.set()
-        if not gone.is_set():
+        if not gone:
             raise
         raise UserError(
             "Ray on this machine died (its process 'raylet'; perhaps the machine ran out of memory). "

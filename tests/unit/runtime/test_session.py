@@ -31,7 +31,7 @@ from vjepa_exp.spec.errors import UserError
 try:
     with ray_session(None, cpus=1, gpus=0, dashboard=False):
         next(one for one in psutil.Process().children() if one.name() == "raylet").kill()
-        ray.get(ray.remote(time.sleep).remote(600))
+        ray.get(ray.remote(lambda: time.sleep(600)).remote())
 except UserError as error:
     print(error)
 """
