@@ -181,7 +181,8 @@ class Study:
             self.seen.update(psutil.Process(self.process.pid).children(recursive=True))
             self.process.kill()
             self.process.wait()
-        left: list[psutil.Process] = psutil.wait_procs(self.seen, timeout=60)[1]
+        # Ray's agents notice after 65 s (measured) that their node is gone
+        left: list[psutil.Process] = psutil.wait_procs(self.seen, timeout=180)[1]
         for one in left:
             one.kill()
         return left
