@@ -1,9 +1,10 @@
-"""Pictures of the demo data: a textured sprite that crosses a textured background, under snow, from a random generator.
+"""Pictures of the demo data: a reddish sprite that crosses a background of the same brightness, under grey snow.
 
 *Appearance* is what the sprite is: its outline. *Motion* is the direction in which it moves. The rest (place, size,
-tilt, deformation, speed, colour, textures, background) is drawn anew for every clip. The snow is new in every frame
-and as bright as the sprite itself, so that no single patch of a few frames shows what is there: the sprite has to be
-put together from where it was and where it goes.
+pose, deformation, speed, textures, background) is drawn anew for every clip. Only a faint hue tells the sprite from the
+background, and the snow, new in every frame, is much stronger than it. So most of what varies in a clip says nothing
+and cannot be predicted, and the little that can be predicted is what the labels are about: features that leave the
+snow out have to be learnt.
 
 Legend: T frames, S side in pixels; coordinates are in units of the side, the origin in the middle of the frame.
 """
@@ -17,20 +18,22 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 
-APPEARANCES = ("disc", "ring", "triangle", "square", "bar", "cross", "star", "half")
+APPEARANCES = ("disc", "ring", "cross", "triangle", "bar", "slash", "pillar", "backslash")
 MOTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right")
 """Directions, an eighth of a turn apart; y points down, so they run clockwise."""
 
 _WAY = (0.6, 0.8)  # of a sprite over the clip
 _PLACE = 0.12  # a sprite is at most so far from the middle when half of the clip is over
-_SIZE = (0.22, 0.28)
-_TILT = 0.3  # radians
-_SPRITE_BRIGHTNESS = 0.7
-_BACKGROUND_BRIGHTNESS = 0.4
+_SIZE = (0.22, 0.26)
+_TILT = 0.15  # radians
+_STRETCH = 0.06  # as a logarithm
+_DEFORMATION = 0.015  # of an outline's radius, per wave
+_BRIGHTNESS = 0.5  # of sprite and background alike
+_HUE = 0.07 * np.array([1.0, -0.4, -0.6])  # of the sprite, and of the background with the other sign; no brightness
+_TINT = 0.02  # by which the hue of sprites differs
 _SPRITE_CONTRAST = 0.1
 _BACKGROUND_CONTRAST = 0.08
-_COLOUR = 0.1
-_SNOW = 0.33
+_SNOW = 0.25
 _FLAKE = 2  # pixels along an edge: finer snow would not survive the encoder
 _ANGLES = 512
 
@@ -50,8 +53,9 @@ def render_clip(
     time_T11 = (np.arange(num_frames) / max(1, num_frames - 1) - 0.5)[:, None, None]
     sprite = _sprite(rng, motion, time_T11, side)
     alpha_TSS = _opacity(rng, APPEARANCES[appearance], sprite)
-    grey_TSS = (1 - alpha_TSS) * _background(rng, side) + _snow(rng, num_frames, side)
-    clip_TSSC = alpha_TSS[..., None] * _texture(rng, sprite) + grey_TSS[..., None]
+    alpha_TSS1 = alpha_TSS[..., None]
+    clip_TSSC = alpha_TSS1 * _texture(rng, sprite) + (1 - alpha_TSS1) * _background(rng, side)
+    clip_TSSC += _snow(rng, num_frames, side)[..., None]
     return (np.clip(clip_TSSC, 0, 1) * 255).astype(np.uint8)
 
 
@@ -68,7 +72,7 @@ def _sprite(rng: np.random.Generator, motion: int, time_T11: Floats, side: int) 
     a_TSS = pixel_S[None, None] - x - np.cos(direction) * way
     b_TSS = pixel_S[None, :, None] - y - np.sin(direction) * way
     u_TSS, v_TSS = _turned(a_TSS, b_TSS, rng.uniform(-_TILT, _TILT))
-    size, stretch = rng.uniform(*_SIZE), np.exp(rng.uniform(-0.12, 0.12))
+    size, stretch = rng.uniform(*_SIZE), np.exp(rng.uniform(-_STRETCH, _STRETCH))
     return _Sprite(u_TSS / size * stretch, v_TSS / size / stretch, size * side)
 
 
@@ -90,18 +94,18 @@ def _opacity(rng: np.random.Generator, appearance: str, sprite: _Sprite) -> Any:
 
 
 def _texture(rng: np.random.Generator, sprite: _Sprite) -> Any:
-    """Stripes in one colour, [T, S, S, 3]."""
-    colour_C = rng.normal(size=3) * _COLOUR
+    """Stripes in one hue, [T, S, S, 3]."""
+    tint_C = rng.normal(size=3) * _TINT
     stripes_TSS = _wave(rng, sprite.u, sprite.v, rng.uniform(0.6, 1.6))
-    return _SPRITE_BRIGHTNESS + colour_C - colour_C.mean() + _SPRITE_CONTRAST * stripes_TSS[..., None]
+    return _BRIGHTNESS + _HUE + tint_C - tint_C.mean() + _SPRITE_CONTRAST * stripes_TSS[..., None]
 
 
 def _background(rng: np.random.Generator, side: int) -> Any:
-    """Two faint waves, [S, S]."""
+    """Two faint waves, [S, S, 3]."""
     pixel_S = (np.arange(side) + 0.5) / side
     frequency = rng.uniform(2, 6)
     waves = [_wave(rng, pixel_S[None, :], pixel_S[:, None], f) for f in (frequency, frequency * rng.uniform(0.7, 1.4))]
-    return _BACKGROUND_BRIGHTNESS + _BACKGROUND_CONTRAST * 0.5 * (waves[0] + waves[1])
+    return _BRIGHTNESS - _HUE + _BACKGROUND_CONTRAST * 0.5 * (waves[0] + waves[1])[..., None]
 
 
 def _snow(rng: np.random.Generator, num_frames: int, side: int) -> Any:
@@ -118,7 +122,7 @@ def _wave(rng: np.random.Generator, x: Any, y: Any, frequency: float) -> Any:
 
 def _deformed(rng: np.random.Generator, outline: Any) -> Any:
     """An outline that differs a little from all others of its kind."""
-    waves = [rng.normal() * 0.03 * np.sin(k * _THETA + rng.uniform(0, 2 * np.pi)) for k in (2, 3)]
+    waves = [rng.normal() * _DEFORMATION * np.sin(k * _THETA + rng.uniform(0, 2 * np.pi)) for k in (2, 3)]
     return outline * (1 + sum(waves))
 
 
@@ -146,12 +150,16 @@ def _of_unit_area(radius: Any, share: float = 1.0) -> Any:
     return radius / np.sqrt((radius**2).mean() * share)
 
 
-def _regular(corners: int, inner: float | None = None) -> npt.NDArray[np.float64]:
-    """Corners of a regular polygon, or of a star with every second corner at the radius `inner`."""
-    count = corners if inner is None else 2 * corners
-    angles = np.arange(count) / count * 2 * np.pi
-    radius = np.ones(count) if inner is None else np.where(np.arange(count) % 2 == 0, 1.0, inner)
-    return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
+def _triangle_corners() -> npt.NDArray[np.float64]:
+    angles = np.arange(3) / 3 * 2 * np.pi
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _bar_corners(eighth: int) -> npt.NDArray[np.float64]:
+    """A bar, turned to the left by some eighths of a turn; y points down."""
+    angle = eighth / 8 * 2 * np.pi
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.array([[1, -0.3], [1, 0.3], [-1, 0.3], [-1, -0.3]]) @ turn
 
 
 def _cross_corners(arm: float) -> npt.NDArray[np.float64]:
@@ -160,15 +168,14 @@ def _cross_corners(arm: float) -> npt.NDArray[np.float64]:
     return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
 
 
-_HALF_ANGLES = np.linspace(-np.pi / 2, np.pi / 2, 24)
 OUTLINES = {
     "disc": np.ones(_ANGLES),
     "ring": _of_unit_area(np.ones(_ANGLES), share=0.7),
-    "triangle": _polygon(_regular(3)),
-    "square": _polygon(_regular(4)),
-    "bar": _polygon(np.array([[1, -0.3], [1, 0.3], [-1, 0.3], [-1, -0.3]])),
     "cross": _polygon(_cross_corners(0.33)),
-    "star": _polygon(_regular(5, inner=0.42)),
-    "half": _polygon(np.stack([np.cos(_HALF_ANGLES) - 0.4, np.sin(_HALF_ANGLES)], axis=1)),
+    "triangle": _polygon(_triangle_corners()),
+    "bar": _polygon(_bar_corners(0)),
+    "slash": _polygon(_bar_corners(1)),
+    "pillar": _polygon(_bar_corners(2)),
+    "backslash": _polygon(_bar_corners(3)),
 }
 """Radius of each outline by angle, all of one area."""

@@ -13,7 +13,7 @@ from vjepa_exp.spec.datasets import Family
 class DemoSpec(Spec):
     """One family of demo data: clips that carry an appearance and a motion label, and stills of such sprites."""
 
-    version: str = "2"
+    version: str = "3"
     """Raised with every change of the generator that changes a pixel."""
     seed: NonNegativeInt = 0
     num_train: PositiveInt = 640
