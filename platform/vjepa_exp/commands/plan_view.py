@@ -117,11 +117,12 @@ def _sums(planned: Planned, out: Console) -> None:
         prose(out, f"not available: {gaps} cells, {len(planned.not_available)} stages ({_reasons(planned)})")
     known = [row.cost for row in planned.to_do if row.cost is not None]
     if known:
-        prose(out, f"to do: {_amounts(known)}")
+        riding = sum(cost.clips == 0 for cost in known)
+        shared = f"; {riding} probes share the pass of the one above them" if riding else ""
+        prose(out, f"to do: {_amounts(known)}{shared}")
     if len(planned.studies) == 1:
         study = planned.studies[0]
-        costs = {row.stage.fingerprint: row.cost for row in planned.stages if not row.reason}
-        prose(out, time_estimate(study.plan, costs, stored_result(study.plan, study.store)))
+        prose(out, time_estimate(study.plan, study.registry, stored_result(study.plan, study.store)))
     elif planned.to_do:
         prose(out, _time(planned.to_do))
     prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. Memory is the peak of one device's micro-batch.")

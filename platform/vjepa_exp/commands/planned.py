@@ -13,7 +13,9 @@ from vjepa_exp.commands.study import Study, prepare
 from vjepa_exp.graph.cost import Device, StageCost, decode_cores, device_of, hours, stage_cost
 from vjepa_exp.graph.joint import JointPlan
 from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.packs import passengers
 from vjepa_exp.graph.stage import NOT_BUILT, Stage
+from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.load import read_experiment
@@ -87,11 +89,12 @@ class Planned:
     def stages(self) -> tuple[PlannedStage, ...]:
         """Every stage once."""
         store, registry = self.studies[0].store, self.studies[0].registry
-        purposes = self._purposes()
+        purposes, riding = self._purposes(), self._passengers(store)
         rows = []
         for stage in self.joint.stages:
             execution, fingerprint = self.joint.executions[stage.fingerprint], stage.fingerprint
             cost = stage_cost(stage, execution, registry)
+            cost = cost.riding if cost and fingerprint in riding else cost
             in_store = stage.kind not in NOT_BUILT and store.record(stage) is not None
             serves = self.joint.serves.get(fingerprint, ())
             rows.append(PlannedStage(stage, purposes.get(fingerprint, ""), serves, execution, cost, in_store))
@@ -106,6 +109,15 @@ class Planned:
     def not_available(self) -> list[PlannedStage]:
         """What nothing can do yet."""
         return [row for row in self.stages if row.state == "not available"]
+
+    def _passengers(self, store: Store) -> set[str]:
+        """Probes that ride on another one's pass when the studies run one after the other."""
+        riding, seen = set[str](), set[str]()
+        for plan in self.joint.plans:
+            new = [s for s in plan.stages if s.fingerprint not in seen and store.record(s) is None]
+            riding |= passengers(new, plan.experiment.experiment.execution.probes_per_pass)
+            seen |= {stage.fingerprint for stage in plan.stages}
+        return riding
 
     def _purposes(self) -> Mapping[str, str]:
         """A stage's purpose in the words of the first study that needs it."""

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from vjepa_exp.graph.cost import StageCost, device_of, hours, stage_cost
+from vjepa_exp.graph.cost import device_of, hours, stage_cost
 from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.packs import passengers
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.report.words import roughly
 from vjepa_exp.runtime.slots import choose_device
 from vjepa_exp.spec.datasets import Registry
 
-Costs = dict[str, StageCost | None]
 
-
-def plan_costs(plan: Plan, registry: Registry) -> Costs:
-    """Cost by fingerprint."""
-    execution = plan.experiment.experiment.execution
-    return {stage.fingerprint: stage_cost(stage, execution, registry) for stage in plan.stages}
-
-
-def time_estimate(plan: Plan, costs: Costs, result: StudyResult) -> str:
+def time_estimate(plan: Plan, registry: Registry, result: StudyResult) -> str:
     """'about 3 min to 12 min of computing on 2 x core of ..., assuming ...', for the stages that are not done."""
-    to_do = [cost for fingerprint, cost in costs.items() if fingerprint not in result.records]
-    device, count = device_of(plan.experiment.experiment.execution, this_machine())
-    span = hours(to_do, device, count)
+    execution = plan.experiment.experiment.execution
+    to_do = [stage for stage in plan.stages if stage.fingerprint not in result.records]
+    riding = passengers(to_do, execution.probes_per_pass)
+    costs = [(stage_cost(stage, execution, registry), stage.fingerprint in riding) for stage in to_do]
+    device, count = device_of(execution, this_machine())
+    span = hours([cost.riding if cost and rides else cost for cost, rides in costs], device, count)
     where = f"{count} x {device.name}, assuming {device.assumption}"
     if span is None:
         return f"time not estimated, as the size of a data set is not known ({where})"

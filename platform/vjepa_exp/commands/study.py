@@ -11,7 +11,7 @@ from psutil import Process
 from rich.console import Console
 
 from vjepa_exp.commands.console import console, prose
-from vjepa_exp.commands.plans import device_line, plan_costs, time_estimate
+from vjepa_exp.commands.plans import device_line, time_estimate
 from vjepa_exp.commands.scores import print_scores
 from vjepa_exp.commands.specs import find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
@@ -189,7 +189,7 @@ def _announce(study: Study, before: StudyResult, out: Console) -> None:
     to_do = [stage for stage in plan.stages if stage.fingerprint not in before.records]
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(stage.kind for stage in to_do).items())
     in_store = f", {len(before.records)} in the store" if before.records else ""
-    time = time_estimate(plan, plan_costs(plan, study.registry), before)
+    time = time_estimate(plan, study.registry, before)
     prose(out, f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}")
 
 

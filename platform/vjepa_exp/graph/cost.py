@@ -7,7 +7,7 @@ hours and CPU cores are ranges with their assumptions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vjepa_exp.graph.machine import Machine
 from vjepa_exp.graph.memory import clip_values, finetune_memory, num_tokens, pretrain_memory, probe_memory
@@ -54,6 +54,15 @@ class StageCost:
     """Peak of one worker: weights, optimiser, activations of one micro-batch."""
     images: bool = False
     """Whether the clips are still images, of which one frame is decoded."""
+    pass_flops: float | None = None
+    """Of the total, what a probe's frozen encoder takes: once for all probes that share its pass."""
+
+    @property
+    def riding(self) -> StageCost:
+        """The cost of a probe that rides on the pass of another one."""
+        if self.total_flops is None or self.pass_flops is None:
+            return self
+        return replace(self, total_flops=self.total_flops - self.pass_flops, clips=0, decoded_bytes=0)
 
 
 @dataclass(frozen=True)
@@ -161,14 +170,15 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
     classify = probe_flops(model, probe, tokens * probe.clips, classes)
     parameters = probe_parameters(model, probe, classes)
     repeats = probe.clip.num_frames if holds_images(probe.dataset, registry) else 1  # of a frame, by the worker
-    clips = total = None
+    clips = total = on_pass = None
     if size:
         train = round(size.train * probe.label_fraction)
         shown = train * probe.optim.epochs
         encoded = train if isinstance(probe.augment, NoAugment) else shown  # fixed clips are encoded once
         clips = (encoded + size.val * probe.views) * probe.clips
-        test = size.val * probe.views * (encode + classify)
-        total = encoded * encode + shown * (1 + BACKWARD) * classify + test
+        tested = size.val * probe.views
+        on_pass = (encoded + tested) * encode
+        total = on_pass + (shown * (1 + BACKWARD) + tested) * classify
     return StageCost(
         parameters=parameters,
         tokens_per_clip=tokens,
@@ -180,6 +190,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         decoded_bytes=None if clips is None else clips * clip_bytes(probe.clip) // repeats,
         memory_bytes=probe_memory(recipe, execution, parameters),
         images=holds_images(probe.dataset, registry),
+        pass_flops=on_pass,
     )
 
 

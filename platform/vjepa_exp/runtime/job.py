@@ -39,6 +39,7 @@ class StageJob:
         execution: how to do it.
         slots: its share of the machine.
         before: phases of the run that this stage had to wait for, and their seconds.
+        beside: other stages that share its pass of the encoder, and its time.
         ready: when (seconds since 1970) nothing but its own start was left to wait for.
     """
 
@@ -52,6 +53,7 @@ class StageJob:
     execution: ExecutionSpec
     slots: Slots
     before: dict[str, float] = field(default_factory=dict)
+    beside: int = 0
     ready: float | None = None
 
     def rows(self, num_positions: int, batch_size: int, world: World) -> Rows:

@@ -1,10 +1,10 @@
-"""A probe stage inside a Ray Train worker: frozen encoder, streams of both splits, training, test."""
+"""Probe stages inside a Ray Train worker: frozen encoder, streams of both splits, training, test."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import torch
 
@@ -12,18 +12,19 @@ from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.data.source import EvalSource
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
-from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
+from vjepa_exp.runtime.job import Failure, Outcome, Progress, StageJob, Throttle
 from vjepa_exp.runtime.quarantine import require, write_quarantine
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch, stream
 from vjepa_exp.spec.augment import NoAugment
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
-from vjepa_exp.train.probe import ProbeResult, train_probe
+from vjepa_exp.train.probe import ProbeResult, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
 from vjepa_exp.train.world import World
 
@@ -31,33 +32,43 @@ PROBE = "probe.pt"
 BY_CLASS = "top1_by_class.json"
 
 
-def run_probe(job: StageJob, world: World, entered: float) -> Outcome:
-    """Train a probe and test it.
+def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome | Failure]:
+    """Train probes that want the same tokens, and test them.
+
+    Args:
+        jobs: as `graph.packs` puts them together; their recipes differ in nothing that changes tokens or batches.
+        world: this worker among its equals.
+        entered: when (seconds since 1970) this process took them up.
+
+    Returns:
+        For each job what it yields, or why it alone failed.
 
     Raises:
         UserError: data or checkpoint do not fit, or too many videos are unreadable.
     """
-    recipe = job.stage.recipe
-    assert isinstance(recipe, ProbeRecipe)
-    train_split, test_split = (read_entries(job.manifests[recipe.probe.dataset], split) for split in SPLITS)
-    reader = job.execution.reader
-    train, test = training_source(recipe, train_split, reader), held_out_source(recipe, test_split, reader)
-    positions = num_train_positions(recipe.probe, recipe.model, len(train))
-    clock = StartClock(job, world, 0, entered)
-    with closing(StepReporter(job, world)) as reporter:
-        result = train_probe(
-            recipe,
+    recipes, first = [_recipe(job) for job in jobs], jobs[0]
+    shared, execution = recipes[0], first.execution
+    train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)
+    train = training_source(shared, train_split, execution.reader)
+    test = held_out_source(shared, test_split, execution.reader)
+    clocks = [StartClock(job, world, 0, entered) for job in jobs]
+    positions = num_train_positions(shared.probe, shared.model, len(train))
+    train_batches = _batches(jobs, world, train, positions, "training")
+    for clock in clocks:
+        train_batches = clock.watch(train_batches)
+    with ExitStack() as open_reporters:
+        reporters = [open_reporters.enter_context(closing(StepReporter(job, world))) for job in jobs]
+        results = train_probes(
+            recipes,
             world,
-            frozen_encoder(recipe, job.checkpoint),
-            Split(clock.watch(_batches(job, world, train, positions, "training clip")), len(train)),
-            Split(_batches(job, world, test, len(test), "test clip"), len(test)),
+            frozen_encoder(shared, first.checkpoint),
+            Split(train_batches, len(train)),
+            Split(_batches(jobs, world, test, len(test), "test"), len(test)),
             len(test_split.classes),
-            micro_batch=job.execution.micro_batch,
-            hooks=[clock.done, *reporter.hooks],
+            micro_batch=execution.micro_batch,
+            hooks=[[clock.done, *reporter.hooks] for clock, reporter in zip(clocks, reporters, strict=True)],
         )
-    for coverage, split in ((result.coverage, "test"), (result.train_coverage, "training")):
-        require(coverage, job.execution.max_unreadable, f"{split} split of {recipe.probe.dataset}", job.folder)
-    return _outcome(job, world, result, test_split.classes)
+    return [_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
 
 
 def training_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
@@ -94,22 +105,33 @@ def held_out_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoic
     )
 
 
-def _batches(job: StageJob, world: World, source: EvalSource, num_positions: int, phase: str) -> Iterator[Batch]:
+def _recipe(job: StageJob) -> ProbeRecipe:
+    assert isinstance(job.stage.recipe, ProbeRecipe)
+    return job.stage.recipe
+
+
+def _batches(
+    jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str
+) -> Iterator[Batch]:
     """This worker's batches of the first positions of a source, shown as progress while they are read."""
-    recipe = job.stage.recipe
-    assert isinstance(recipe, ProbeRecipe)
-    spec, due, seen = recipe.probe, Throttle(), 0
-    rows = job.rows(num_positions, spec.optim.batch_size, world)
-    for batch in stream(source, rows, job.stream_options(source.row_bytes)):
+    first, due, seen = jobs[0], Throttle(), 0
+    rows = first.rows(num_positions, _recipe(first).probe.optim.batch_size, world)
+    for batch in stream(source, rows, first.stream_options(source.row_bytes)):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
-            Progress(phase, min(seen, num_positions), num_positions).write(job.folder)
+            for job in jobs:
+                Progress(f"{split} clip", min(seen, num_positions), num_positions).write(job.folder)
         yield batch
 
 
-def _outcome(job: StageJob, world: World, result: ProbeResult, classes: Sequence[str]) -> Outcome:
-    files = [PROBE, BY_CLASS, JOURNAL, STARTS]
+def _outcome(job: StageJob, world: World, result: ProbeResult | UserError, classes: Sequence[str]) -> Outcome | Failure:
+    if isinstance(result, UserError):
+        return Failure(str(result))
     tested, trained = result.coverage, result.train_coverage
+    for coverage, split in ((tested, "test"), (trained, "training")):
+        where = f"{split} split of {_recipe(job).probe.dataset}"
+        require(coverage, job.execution.max_unreadable, where, job.folder)
+    files = [PROBE, BY_CLASS, JOURNAL, STARTS]
     missed = Coverage.of(tested.total + trained.total, [*tested.unreadable, *trained.unreadable])
     if world.rank == 0:
         torch.save(result.probe.state_dict(), job.folder / PROBE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.packs import share_passes
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
@@ -83,8 +84,7 @@ class _Run:
         self.tracker = Tracker(plan, store, self.execution.tracking_uri)
         machine = this_machine()
         self.slots = {
-            level: choose_slots(self.execution, sum(stage.level == level for stage in plan.stages), machine)
-            for level in TRAINED
+            level: choose_slots(self.execution, len(self._packs(plan.stages, level)), machine) for level in TRAINED
         }
 
     def execute(self) -> StudyResult:
@@ -136,11 +136,18 @@ class _Run:
                 ready = [stage for stage in self._missing(level) if self._inputs_done(stage)]
                 if not ready:
                     continue
-                jobs = [self._job(stage, scratch / stage.id) for stage in ready]
-                at_once = self.slots[level].concurrent if self.before else 0
-                jobs[:at_once] = [replace(job, before=self.before, ready=time.time()) for job in jobs[:at_once]]
+                packs = []
+                for number, pack in enumerate(self._packs(ready, level)):
+                    jobs = [self._job(stage, scratch / pack[0].id, len(pack) - 1) for stage in pack]
+                    if self.before and number < self.slots[level].concurrent:
+                        jobs = [replace(job, before=self.before, ready=time.time()) for job in jobs]
+                    packs.append(tuple(jobs))
                 self.before = {}
-                run_level(jobs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
+                run_level(packs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
+
+    def _packs(self, stages: Sequence[Stage], level: int) -> list[tuple[Stage, ...]]:
+        """Stages of a level, those together that share a pass of their encoder."""
+        return share_passes([one for one in stages if one.level == level], self.execution.probes_per_pass)
 
     def _check_removals(self) -> None:
         """Refuse lists that do not fit their data sets before Ray starts: the plan has not opened manifests."""
@@ -172,7 +179,7 @@ class _Run:
         finally:
             shutil.rmtree(shared, ignore_errors=True)
 
-    def _job(self, stage: Stage, scratch: Path) -> StageJob:
+    def _job(self, stage: Stage, scratch: Path, beside: int = 0) -> StageJob:
         pretrained = stage.input("pretrain")
         return StageJob(
             stage=stage,
@@ -184,6 +191,7 @@ class _Run:
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
             slots=self.slots[max(stage.level, TRAINED[0])],
+            beside=beside,
         )
 
     def _removals(self) -> dict[str, Path]:
@@ -220,7 +228,9 @@ class _Run:
         extra = {
             "coverage": outcome.coverage,
             "unreadable": outcome.unreadable,
-            "execution": {**self.execution.to_json(), **asdict(job.slots)} if job.stage.level else {},
+            "execution": {**self.execution.to_json(), **asdict(job.slots), "beside": job.beside}
+            if job.stage.level
+            else {},
             "started": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
             "seconds": round(seconds, 1),
             "mlflow_run_id": self.tracker.run_id(job.stage),

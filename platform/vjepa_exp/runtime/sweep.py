@@ -1,4 +1,7 @@
-"""Ray Tune over the stages of one level: a trial per stage, a few at a time; a failed one does not stop the rest."""
+"""Ray Tune over the stages of one level: a trial per pretraining or pass of an encoder, a few at a time.
+
+A trial that fails does not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -12,52 +15,54 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from vjepa_exp.runtime.job import FAILURE, Failure, Outcome, StageJob
-from vjepa_exp.runtime.trainer import train_stage
+from vjepa_exp.runtime.trainer import train_stages
 from vjepa_exp.spec.errors import UserError
 
 TRIAL_CPUS = 0.01
 """A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""
 
+Pack = tuple[StageJob, ...]
+"""Stages of one trial: a pretraining alone, or probes that share a pass of their encoder."""
 OnBegin = Callable[[StageJob], None]
 """Takes a stage that begins."""
 OnEnd = Callable[[StageJob, Outcome | Failure, float], None]
 """Takes a stage that has ended, with its result and the seconds that it took."""
 
 
-def run_level(jobs: Sequence[StageJob], scratch: Path, on_begin: OnBegin, on_end: OnEnd) -> None:
+def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: OnEnd) -> None:
     """Do stages that do not need each other.
 
     Args:
-        jobs: the stages; all have the same slots.
+        packs: the stages, those together that are one trial; all have the same slots.
         scratch: folder for Tune's own files, of no use later: what is to be kept is in the stages' folders.
         on_begin: called in this process whenever a stage begins.
         on_end: called in this process whenever a stage has ended.
     """
-    by_id = {job.stage.id: job for job in jobs}
+    by_id = {pack[0].stage.id: pack for pack in packs}
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, jobs=by_id), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(tune.with_parameters(_trial, packs=by_id), {"CPU": TRIAL_CPUS}),
         param_space={"stage": tune.grid_search(list(by_id))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=jobs[0].slots.concurrent, reuse_actors=True),
+        tune_config=tune.TuneConfig(max_concurrent_trials=packs[0][0].slots.concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
             callbacks=[_Watch(by_id, on_begin, on_end)],
-            failure_config=tune.FailureConfig(max_failures=jobs[0].execution.max_failures),
+            failure_config=tune.FailureConfig(max_failures=packs[0][0].execution.max_failures),
         ),
     )
     tuner.fit()
 
 
-def _trial(config: dict[str, Any], jobs: Mapping[str, StageJob]) -> dict[str, Any]:
-    """An outcome, or what is wrong with the stage: all that Tune sees as an error is the loss of this process."""
-    job = jobs[config["stage"]]
+def _trial(config: dict[str, Any], packs: Mapping[str, Pack]) -> dict[str, Any]:
+    """Outcomes, or what is wrong with the stages: all that Tune sees as an error is the loss of this process."""
+    pack = packs[config["stage"]]
     try:
-        return {"outcome": train_stage(job)}
+        return {"outcomes": train_stages(pack)}
     except UserError as error:
-        return {"outcome": _failure(job, str(error))}
+        return {"outcomes": [_failure(job, str(error)) for job in pack]}
     except Exception:  # noqa: BLE001 (told by the driver, and all of it in the log)
-        return {"outcome": _failure(job, _last_line(traceback.format_exc()))}
+        return {"outcomes": [_failure(job, _last_line(traceback.format_exc())) for job in pack]}
 
 
 def _failure(job: StageJob, reason: str) -> Failure:
@@ -73,8 +78,8 @@ def _failure(job: StageJob, reason: str) -> Failure:
 class _Watch(tune.Callback):
     """Hands every trial that begins to `on_begin` and every one that ends to `on_end`."""
 
-    def __init__(self, jobs: Mapping[str, StageJob], on_begin: OnBegin, on_end: OnEnd) -> None:
-        self._jobs, self._on_begin, self._on_end = jobs, on_begin, on_end
+    def __init__(self, packs: Mapping[str, Pack], on_begin: OnBegin, on_end: OnEnd) -> None:
+        self._packs, self._on_begin, self._on_end = packs, on_begin, on_end
         self._begun: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
@@ -82,21 +87,24 @@ class _Watch(tune.Callback):
         return tune.Callback, ()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A stage begins."""
+        """Stages begin."""
         self._begun[trial.trial_id] = time.monotonic()
-        self._on_begin(self._jobs[trial.config["stage"]])
+        for job in self._packs[trial.config["stage"]]:
+            self._on_begin(job)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A stage is done."""
-        self._end(trial, trial.last_result["outcome"])
+        """Stages are done."""
+        self._end(trial, trial.last_result["outcomes"])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A trial's process was lost more often than is tried again."""
-        self._end(trial, Failure(_last_line(Path(trial.error_file).read_text(encoding="utf-8"))))
+        failure = Failure(_last_line(Path(trial.error_file).read_text(encoding="utf-8")))
+        self._end(trial, [failure for _ in self._packs[trial.config["stage"]]])
 
-    def _end(self, trial: Trial, result: Outcome | Failure) -> None:
-        job = self._jobs[trial.config["stage"]]
-        self._on_end(job, result, time.monotonic() - self._begun[trial.trial_id])
+    def _end(self, trial: Trial, results: Sequence[Outcome | Failure]) -> None:
+        seconds = time.monotonic() - self._begun[trial.trial_id]
+        for job, result in zip(self._packs[trial.config["stage"]], results, strict=True):
+            self._on_end(job, result, seconds)
 
 
 def _last_line(text: str) -> str:

@@ -1,10 +1,11 @@
-"""Ray Train for one stage: start its workers, give each its place in the world, start again after a loss."""
+"""Ray Train for one trial: start its workers, give each its place in the world, start again after a loss."""
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,9 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Wo
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
 from vjepa_exp.runtime.hold import held
-from vjepa_exp.runtime.job import Outcome, StageJob
+from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
-from vjepa_exp.runtime.probe_job import run_probe
+from vjepa_exp.runtime.probe_job import run_probes
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.track.starts import read_starts
 from vjepa_exp.train.world import World
@@ -28,30 +29,34 @@ START_ATTEMPTS = 3
 log = logging.getLogger(__name__)
 
 
-def train_stage(job: StageJob) -> Outcome:
-    """Do a pretraining or probe stage, in processes of Ray Train.
+def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
+    """Do a pretraining, or probes that share one pass of the encoder, in processes of Ray Train.
 
     A worker that is lost costs the steps since the last checkpoint. Failures are counted here and not by Ray: what a
     user has to mend is not tried again, and the checkpoints are those of the stage's folder, which also serve a run
     that is started anew.
 
+    Returns:
+        For each stage what it yields, or why it alone failed.
+
     Raises:
         UserError: something is wrong with the data, the checkpoint or the recipe.
         WorkerGroupError: the workers failed more often than `execution.max_failures`.
     """
-    for failures in range(job.execution.max_failures + 1):
+    first, allowed = jobs[0], jobs[0].execution.max_failures
+    for failures in range(allowed + 1):
         try:
-            result = _trainer(_handed_over(job, failures), attempt=failures).fit()
+            result = _trainer([_handed_over(job, failures) for job in jobs], attempt=failures).fit()
         except WorkerGroupError as error:
             if mistake := _user_error(error):
                 raise mistake from None
-            if failures == job.execution.max_failures:
+            if failures == allowed:
                 raise
-            log.warning("%s: workers failed (%d of %d)", job.stage.id, failures + 1, job.execution.max_failures)
+            log.warning("%s: workers failed (%d of %d)", first.stage.id, failures + 1, allowed)
         else:
-            outcome = result.return_value  # type: ignore[attr-defined]
-            assert isinstance(outcome, Outcome)
-            return outcome
+            outcomes = result.return_value  # type: ignore[attr-defined]
+            assert isinstance(outcomes, list)
+            return outcomes
     raise AssertionError("unreachable")
 
 
@@ -62,11 +67,12 @@ def _handed_over(job: StageJob, failures: int) -> StageJob:
     return replace(job, before={}, ready=time.time())
 
 
-def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
+def _trainer(jobs: Sequence[StageJob], attempt: int) -> TorchTrainer:
+    job = jobs[0]
     cuda = job.slots.device == "cuda"
     return TorchTrainer(
         _worker,  # type: ignore[arg-type]
-        train_loop_config={"job": job},
+        train_loop_config={"jobs": jobs},
         torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=job.slots.workers,
@@ -84,18 +90,22 @@ def _trainer(job: StageJob, attempt: int) -> TorchTrainer:
     )
 
 
-def _worker(config: dict[str, Any]) -> Outcome:
+def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
     entered = time.time()
-    job: StageJob = config["job"]
+    jobs: list[StageJob] = config["jobs"]
+    job = jobs[0]
     context = ray.train.get_context()
     if job.slots.device == "cpu":
         torch.set_num_threads(job.slots.threads)
     device = get_device() if job.slots.device == "cuda" else torch.device("cpu")
     world = World(context.get_world_rank(), context.get_world_size(), device, prepare_model)
-    run = {"pretrain": run_pretraining, "probe": run_probe}[job.stage.kind]
     try:
-        with held(job.folder) if world.rank == 0 else nullcontext():
-            return run(job, world, entered)
+        with ExitStack() as folders:
+            for one in jobs if world.rank == 0 else ():
+                folders.enter_context(held(one.folder))
+            if job.stage.kind == "pretrain":
+                return [run_pretraining(job, world, entered)]
+            return run_probes(jobs, world, entered)
     except OSError as error:  # a full disk is not tried again, and it is told in a line
         raise of_machine(error, str(job.folder)) or error from None
 

@@ -44,6 +44,11 @@ class ExecutionSpec(Spec):
     )
     steps_per_block: PositiveInt = Field(4, description="Training steps in one block of the Ray Data stream.")
     concurrent_trials: PositiveInt | None = Field(None, description="Stages of one level at the same time.")
+    probes_per_pass: PositiveInt | None = Field(
+        None,
+        description="Probes that share one pass of the frozen encoder when they want the same clips; None: as many as "
+        "fit in memory; 1: each its own.",
+    )
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = Field(10, description="Steps between logged metrics (each costs a device sync).")

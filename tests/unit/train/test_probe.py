@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from vjepa_exp.spec.augment import CropFlip
+from vjepa_exp.spec.augment import CropFlip, NoAugment
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import LinearProbe, ProbeOptimSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.loop import StepInfo
-from vjepa_exp.train.probe import ProbeResult, train_probe
+from vjepa_exp.train.probe import ProbeResult, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
 from vjepa_exp.train.probe_step import ProbeState, probe_schedule
 from vjepa_exp.train.world import World
@@ -39,12 +39,28 @@ def run(
     hooks: Any = (),
 ) -> ProbeResult:
     """Train on 40 videos of four classes and test on 21 others, in batches of `size`."""
-    spec = recipe.probe
-    positions = num_train_positions(spec, recipe.model, NUM_TRAIN)
+    (result,) = run_all([recipe], clips, size=size, bad_train=bad_train, bad_test=bad_test, test=test, hooks=[hooks])
+    assert isinstance(result, ProbeResult)
+    return result
+
+
+def run_all(
+    recipes: list[ProbeRecipe],
+    clips: Any,
+    *,
+    size: int = 8,
+    bad_train: tuple[int, ...] = (),
+    bad_test: tuple[int, ...] = (),
+    test: Iterator[Batch] | None = None,
+    hooks: Any = None,
+) -> list[ProbeResult | UserError]:
+    """Train on the same batches."""
+    spec, model = recipes[0].probe, recipes[0].model
+    positions = num_train_positions(spec, model, NUM_TRAIN)
     train = clips(1, num_videos=NUM_TRAIN, bad=bad_train, views=spec.clips).batches(0, positions, size)
     test = test or clips(2, bad=bad_test, views=spec.clips * spec.views).batches(0, NUM_TEST, size)
-    encoder = frozen_encoder(recipe, None)
-    return train_probe(recipe, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4, hooks=hooks)
+    encoder = frozen_encoder(recipes[0], None)
+    return train_probes(recipes, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4, hooks=hooks)
 
 
 def test_learns_separable_classes_and_says_so_after_each_epoch(probe_recipe: ProbeRecipe, clips: Any) -> None:
@@ -143,5 +159,33 @@ def test_the_encoder_is_not_trained(probe_recipe: ProbeRecipe, clips: Any) -> No
     encoder = frozen_encoder(probe_recipe, None)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     train, test = clips(1).batches(0, NUM_TRAIN, 8), clips(2).batches(0, NUM_TEST, 8)
-    train_probe(probe_recipe, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4)
+    train_probes([probe_recipe], World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4)
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("augment", [NoAugment(), CropFlip()], ids=["kept", "streamed"])
+def test_probes_trained_together_end_where_each_ends_alone(
+    probe_recipe: ProbeRecipe, clips: Any, augment: NoAugment | CropFlip
+) -> None:
+    base = with_probe(probe_recipe, augment=augment)
+    optims = [base.probe.optim.model_copy(update={"lr": lr}) for lr in (3e-3, 1e-3, 1e-4)]
+    linear = LinearProbe.model_validate({**base.probe.model_dump(exclude={"depth"}), "kind": "linear_probe"})
+    recipes = [*(with_probe(base, optim=optim) for optim in optims), base.model_copy(update={"probe": linear})]
+    together = run_all(recipes, clips)
+    for recipe, result in zip(recipes, together, strict=True):
+        alone = run(recipe, clips)
+        assert isinstance(result, ProbeResult)
+        assert result.metrics == alone.metrics
+        assert result.curve == alone.curve
+        assert all(torch.equal(value, alone.probe.state_dict()[k]) for k, value in result.probe.state_dict().items())
+
+
+def test_a_probe_that_ends_early_does_not_stop_the_others(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    def diverge(info: StepInfo[ProbeState]) -> None:
+        if info.step == 7:
+            raise UserError("training diverged")
+
+    ended, result = run_all([probe_recipe, probe_recipe], clips, hooks=[[diverge], []])
+    assert isinstance(ended, UserError)
+    assert isinstance(result, ProbeResult)
+    assert result.metrics == run(probe_recipe, clips).metrics

@@ -14,7 +14,7 @@ from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import log_metrics
 from vjepa_exp.train.pretrain import pretrain
-from vjepa_exp.train.probe import train_probe
+from vjepa_exp.train.probe import ProbeResult, train_probes
 from vjepa_exp.train.probe_data import Split
 from vjepa_exp.train.world import World
 
@@ -32,7 +32,8 @@ def main(folder: Path, rank: int, size: int) -> None:
     for kind in ("kept", "streamed"):
         probe = ProbeRecipe.model_validate_json((folder / f"{kind}.json").read_bytes())
         train, test = (Split(given[f"{kind}_{split}"], given["sizes"][split]) for split in ("train", "test"))
-        outcome = train_probe(probe, world, frozen_encoder(probe, None), train, test, 4)
+        (outcome,) = train_probes([probe], world, frozen_encoder(probe, None), train, test, 4)
+        assert isinstance(outcome, ProbeResult)
         result[kind] = {"metrics": outcome.metrics, "coverage": outcome.coverage, "train": outcome.train_coverage}
     torch.save(result, folder / f"result_{rank}.pt")
     dist.destroy_process_group()

@@ -1,0 +1,54 @@
+"""A sweep of probes on one pass of the encoder: the numbers of probes that each have their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from vjepa_exp.graph.plan import build_plan
+from vjepa_exp.graph.store import Store
+from vjepa_exp.runtime.runner import run
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.track.journal import JOURNAL, read_journal
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
+
+
+def test_probes_on_one_pass_are_those_of_their_own_passes(
+    experiment_file: Path, datasets_file: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
+    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
+    rates = {"kind": "grid", "values": [1e-2, 1e-3]}
+    content["vary"] = {"search": {"space": {"evaluate.clips.optim.lr": rates}}}
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(yaml.safe_dump(content), encoding="utf-8")
+    registry = Registry(datasets_file)
+    stores, beside = [], []
+    for limit in ("null", "1"):
+        plan = build_plan(resolve(read_experiment(sweep), PAPER, [f"execution.probes_per_pass={limit}"]), registry)
+        store = Store(tmp_path / f"runs-{limit}")
+        assert run(plan, store, registry, Console(quiet=True)).complete
+        stores.append(store)
+        probes = [stage for stage in plan.stages if stage.kind == "probe"]
+        beside.append(
+            {json.loads((store.path(one) / "record.json").read_text())["execution"]["beside"] for one in probes}
+        )
+    assert beside == [{1}, {0}]
+    together, alone = stores
+    assert len(probes) == 4  # two rates, pretrained and random
+    for stage in probes:
+        records = [store.record(stage) for store in stores]
+        assert records[0] is not None
+        assert records[1] is not None
+        assert records[0].metrics == records[1].metrics
+        mine, theirs = (torch.load(store.path(stage) / "probe.pt", weights_only=True) for store in stores)
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+        losses = [[row["loss"] for row in read_journal(store.path(stage) / JOURNAL)] for store in (together, alone)]
+        assert losses[0] == losses[1]
