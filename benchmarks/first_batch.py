@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ray_session(None, cpus=4, gpus=0):
         root = Path(folder)
-        make_demo(root / "tiny", FAMILIES["tiny"], 1)
+        make_demo(root / "tiny", FAMILIES["tiny"], 1, lambda done, total: None)
         each = partial(each_locally, processes=1, deadline_s=120.0)
         write_manifest(index(root / "tiny" / "demo_motion.csv", each=each), root / "tiny.parquet")
         start(root / "tiny.parquet", 0)  # what is imported and started once

@@ -4,8 +4,8 @@
     python benchmarks/probe_sweep.py --arch vit_base --probes 8
 
 The project's own `train_probes`, with augmented clips, so that every step encodes its batch. Clips are made up:
-decoding, which is shared too, would only lower the ratio. One and many take turns; the time of a step is the best of all
-repeats, counted from the second step on. Goal: 16 probes cost at most 1.5 times one.
+decoding, which is shared too, would only lower the ratio. One and many take turns; the time of a step is the best of
+all repeats, counted from the second step on. Goal: 16 probes cost at most 1.5 times one.
 """
 
 from __future__ import annotations

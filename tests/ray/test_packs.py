@@ -26,6 +26,7 @@ def test_probes_on_one_pass_are_those_of_their_own_passes(
     content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
     content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
     rates = {"kind": "grid", "values": [1e-2, 1e-3]}
+    content["baselines"] = []
     content["vary"] = {"search": {"space": {"evaluate.clips.optim.lr": rates}}}
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -42,7 +43,7 @@ def test_probes_on_one_pass_are_those_of_their_own_passes(
         )
     assert beside == [{1}, {0}]
     together, alone = stores
-    assert len(probes) == 4  # two rates, pretrained and random
+    assert len(probes) == 2
     for stage in probes:
         records = [store.record(stage) for store in stores]
         assert records[0] is not None
