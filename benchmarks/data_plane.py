@@ -198,7 +198,8 @@ class ReferenceClips(Dataset[torch.Tensor]):
         del reader
         clip_CTHW = torch.from_numpy(clip_THWC).float().permute(3, 0, 1, 2)
         assert isinstance(DATA.augment, CropFlip)
-        box = random_box(*clip_CTHW.shape[2:], DATA.augment.scale, DATA.augment.ratio, rng)
+        height, width = clip_CTHW.shape[2:]
+        box = random_box(height, width, DATA.augment.scale, DATA.augment.ratio, rng)
         part = clip_CTHW[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
         resized = F.interpolate(part, (DATA.clip.resolution,) * 2, mode="bilinear")
         return resized.flip(3) if rng.random() < 0.5 else resized

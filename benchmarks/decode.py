@@ -83,7 +83,7 @@ def libav_all_packets(path: str, frames: Frames) -> None:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         packets = [packet for packet in container.demux(stream) if packet.size]
-        times = sorted(packet.pts for packet in packets)
+        times = sorted(packet.pts for packet in packets if packet.pts is not None)
         wanted = {times[i] for i in frames.tolist()}
         keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
         for key, following in pairwise([*keys, len(packets)]):

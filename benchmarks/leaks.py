@@ -181,6 +181,7 @@ def encode(images: list[Image.Image], rate: float, change: Change, path: Path) -
     aside = path.with_suffix(".part" + path.suffix)
     with av.open(str(aside), "w") as container:
         stream = container.add_stream(change.codec, rate=Fraction(new_rate).limit_denominator(1001))
+        assert isinstance(stream, av.VideoStream)
         stream.codec_context.thread_count = 1
         stream.options, stream.pix_fmt = change.options, "yuv420p"
         width, height = (max(16, side // 2 * 2) for side in change.size(*change.picture(images[0]).size))
@@ -198,10 +199,13 @@ def encode_all(found: Sequence[Original], work: Path) -> None:
         missing = [name for name in FOUND | HARD if not copy_path(work, original, name).exists()]
         read = pictures(original.path) if missing else None
         print(f"{number + 1} of {len(found)}: {original.name}: {len(missing) if read else 0} copies", flush=True)
-        for name in missing if read else []:
+        if read is None:
+            continue
+        images, rate = read
+        for name in missing:
             path = copy_path(work, original, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            encode(*read, (FOUND | HARD)[name], path)
+            encode(images, rate, (FOUND | HARD)[name], path)
 
 
 def copy_path(work: Path, original: Original, change: str) -> Path:
@@ -310,7 +314,11 @@ def draw(copies: dict[str, Floats], others: dict[str, Floats], path: Path) -> No
     for name, values in groups.items():
         weights = np.full(len(values), 1 / len(values))
         axes.hist(
-            np.maximum(values, bins[0]), bins=bins, weights=weights, histtype="step", label=f"{name} ({len(values)})"
+            np.maximum(values, bins[0]),
+            bins=bins.tolist(),
+            weights=weights,
+            histtype="step",
+            label=f"{name} ({len(values)})",
         )
     axes.axvline(SAME_PICTURES, color="black", linewidth=1, label=f"threshold {SAME_PICTURES:g}")
     axes.set(xscale="log", xlabel="distance", ylabel="share of pairs")

@@ -24,7 +24,7 @@ from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.encoders import frozen_encoder
-from vjepa_exp.train.loop import StepInfo
+from vjepa_exp.train.loop import Hook, StepInfo
 from vjepa_exp.train.probe import train_probes
 from vjepa_exp.train.probe_data import Split
 from vjepa_exp.train.probe_step import ProbeState
@@ -76,7 +76,7 @@ def step_seconds(sweep: list[ProbeRecipe], encoder: VideoEncoder) -> float:
         if info.step < info.last_step:  # the last step is followed by the test
             ends.append(time.perf_counter())
 
-    hooks = [[] for _ in sweep[1:]] + [[note]]
+    hooks: list[list[Hook[ProbeState]]] = [[] for _ in sweep[1:]] + [[note]]
     train, test = batches(probe.clip, size, 0, size * steps), batches(probe.clip, size, 0, size)
     train_probes(sweep, World(), encoder, Split(train, size), Split(test, size), CLASSES, micro_batch=size, hooks=hooks)
     return float(np.diff(ends).min())

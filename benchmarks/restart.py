@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -28,7 +29,7 @@ from vjepa_exp.track.journal import JOURNAL, read_journal
 from vjepa_exp.track.starts import Start, read_starts
 
 COMMAND = [sys.executable, "-c", "from vjepa_exp.cli import main; main()"]
-STUDY = {
+STUDY: dict[str, Any] = {
     "name": "restart",
     "recipe": {
         "model": {
