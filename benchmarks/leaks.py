@@ -183,7 +183,7 @@ def encode(images: list[Image.Image], rate: float, change: Change, path: Path) -
         stream = container.add_stream(change.codec, rate=Fraction(new_rate).limit_denominator(1001))
         assert isinstance(stream, av.VideoStream)
         stream.codec_context.thread_count = 1
-        stream.options, stream.pix_fmt = change.options, "yuv420p"
+        stream.options, stream.pix_fmt = dict(change.options), "yuv420p"
         width, height = (max(16, side // 2 * 2) for side in change.size(*change.picture(images[0]).size))
         stream.width, stream.height = width, height
         for number in numbers.tolist():
