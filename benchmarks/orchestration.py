@@ -30,6 +30,7 @@ prepare(None, verbose=False)
 
 import numpy as np
 import torch
+from made_up import MadeUp
 from ray.train import LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, prepare_model
 
@@ -45,27 +46,6 @@ WARM_UP = 10
 
 
 @dataclass(frozen=True)
-class MadeUp:
-    """Clips of noise from a small pool: as many bytes as real ones, no decoding."""
-
-    shape: tuple[int, ...]
-
-    def load(self, positions: np.ndarray) -> Batch:
-        """Rows as the pretraining source gives them."""
-        pool = np.random.default_rng(0).integers(0, 256, (4, *self.shape), dtype=np.uint8)
-        blank = np.full(len(positions), "")
-        return {
-            "position": positions,
-            "clips": pool[positions % len(pool)],
-            "erased": np.zeros((len(positions), self.shape[0], 4), np.int64),
-            "label": np.zeros(len(positions), np.int64),
-            "path": blank,
-            "error": blank,
-            "skipped": blank,
-        }
-
-
-@dataclass(frozen=True)
 class Job:
     """What is measured."""
 
@@ -76,8 +56,7 @@ class Job:
     @property
     def source(self) -> MadeUp:
         """Its clips."""
-        clip = self.recipe.pretrain.data.clip
-        return MadeUp((1, clip.num_frames, clip.resolution, clip.resolution, 3))
+        return MadeUp.of(self.recipe.pretrain.data.clip)
 
     @property
     def rows(self) -> Rows:

@@ -62,7 +62,10 @@ class EncoderConfig:
 
 
 class TubeletEmbed(nn.Module):
-    """Linear map of non-overlapping tubelets, written as a strided Conv3d."""
+    """Linear map of non-overlapping tubelets, with the weights of a strided Conv3d as the released checkpoints have.
+
+    It is computed as one matrix product: CUDA's convolutions round fp32 to 10 bits unless told otherwise.
+    """
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
@@ -72,14 +75,11 @@ class TubeletEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, kernel_size=size, stride=size)
 
     def forward(self, clips_BCTHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
-        """Embeddings of all tokens [B, N, D], or of the kept ones [B, K, D].
-
-        Kept tubelets are gathered first and cost one matrix product over K, not N, tokens.
-        """
-        if keep_BK is None:
-            return rearrange(self.proj(clips_BCTHW), "b d t h w -> b (t h w) d")
-        tubelets_BKP = gather_tokens(tubelets(clips_BCTHW, self.tubelet_size, self.patch_size), keep_BK)
-        return F.linear(tubelets_BKP, self.proj.weight.flatten(1), self.proj.bias)
+        """Embeddings of all tokens [B, N, D], or of the kept ones [B, K, D], which are gathered first."""
+        tubelets_BNP = tubelets(clips_BCTHW, self.tubelet_size, self.patch_size)
+        if keep_BK is not None:
+            tubelets_BNP = gather_tokens(tubelets_BNP, keep_BK)
+        return F.linear(tubelets_BNP, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class VideoEncoder(nn.Module):

@@ -304,11 +304,12 @@ def weights_export(
 def weights_verify(
     file: Annotated[Path, typer.Argument(help="Checkpoint in the released layout.")],
     golden: Annotated[Path, typer.Option("--golden", help="Folder with config.json and golden.npz.")],
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="What computes.")] = "cpu",
 ) -> None:
     """Compare a checkpoint with golden outputs; exit 1 where they differ by more than the tolerance."""
     from vjepa_exp.commands import weights as command
 
-    _exit(command.verify(file, golden))
+    _exit(command.verify(file, golden, device))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -88,13 +88,13 @@ def export(source: str, out: Path, store: Path) -> None:
     console().print(f"written: {out}", soft_wrap=True)
 
 
-def verify(file: Path, golden: Path) -> bool:
+def verify(file: Path, golden: Path, device: str) -> bool:
     """Print the largest difference of every golden quantity; whether all lie within their tolerance.
 
     Raises:
         UserError: a file is missing, damaged, or does not fit the golden set.
     """
-    rows = compare(file, golden)
+    rows = compare(file, golden, device)
     lines = [(r.name, f"{r.max_abs_diff:.2e}", f"{r.tolerance:.0e}", "ok" if r.ok else "DIFFERS") for r in rows]
     out = console()
     out.print(grid(("quantity", "max difference", "tolerance", ""), lines, right=(1, 2)))

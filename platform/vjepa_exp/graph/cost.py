@@ -22,7 +22,7 @@ from vjepa_exp.graph.network import (
 )
 from vjepa_exp.graph.sizes import dataset_size, holds_images
 from vjepa_exp.graph.stage import Stage
-from vjepa_exp.graph.tokens import MaskTokens, mask_tokens
+from vjepa_exp.graph.tokens import MaskTokens, mask_draws
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.datasets import Registry
@@ -141,7 +141,8 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
     clip, tokens = pretrain.data.clip, num_tokens(model, pretrain.data.clip)
     side = clip.resolution // model.patch_size
     grid = (clip.num_frames // model.tubelet_size, side, side)
-    masks = tuple(mask_tokens(mask, grid, pretrain.mask_group_size) for mask in pretrain.masks)
+    draws = [mask_draws(mask, grid, pretrain.mask_group_size) for mask in pretrain.masks]
+    masks = tuple(map(MaskTokens.mean, draws))
     pixels = pretrain.objective.kind == "pixels"
     output = tubelet_values(model) if pixels else model.encoder.embed_dim
     trained = sum(encoder_flops(model, m.context) + predictor_flops(model, *m, output) for m in masks)
@@ -157,7 +158,7 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
         total_flops=clips * (target + (1 + BACKWARD) * trained),
         clips=clips,
         decoded_bytes=clips * clip_bytes(clip),
-        memory_bytes=pretrain_memory(recipe, execution, parameters, masks),
+        memory_bytes=pretrain_memory(recipe, execution, parameters, draws),
     )
 
 

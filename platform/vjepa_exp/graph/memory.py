@@ -23,6 +23,8 @@ STATE_BYTES = 12
 GRADIENT_BYTES = 4
 CAST_BYTES = {"fp32": 0, "bf16": 2}
 """Of a trained parameter, for the copy that autocast keeps until the backward pass is done."""
+WORST_OF = 40
+"""Draws of masks of which the worst counts: a short training meets it; of ten thousand one is some percent worse."""
 ENDS = 3
 """Tensors as wide as a token that a network keeps at its two ends."""
 
@@ -43,19 +45,32 @@ def num_tokens(model: ModelSpec, clip: ClipSpec) -> int:
 
 
 def pretrain_memory(
-    recipe: PretrainRecipe, execution: ExecutionSpec, parameters: int, masks: Sequence[MaskTokens]
+    recipe: PretrainRecipe, execution: ExecutionSpec, parameters: int, draws: Sequence[Sequence[MaskTokens]]
 ) -> int:
-    """Bytes of one worker of a pretraining step.
+    """Bytes of one worker at the worst of the given draws.
 
     Args:
         recipe: of the stage.
         execution: workers and micro-batch.
         parameters: trained ones.
-        masks: mean tokens of every mask configuration.
+        draws: of every mask configuration the tokens of some groups, which belong together by their place.
     """
-    model, spec = recipe.model, recipe.pretrain
+    spec = recipe.pretrain
     clips = max(1, spec.optim.batch_size // execution.workers)
     micro_batch = min(clips, execution.micro_batch or spec.mask_group_size)
+    groups = max(1, micro_batch // spec.mask_group_size)
+    micro_batches = [
+        [MaskTokens.mean(draw[start : start + groups]) for draw in draws]
+        for start in range(0, max(1, min(WORST_OF, len(draws[0])) - groups + 1), groups)
+    ]
+    return max(_step_memory(recipe, clips, micro_batch, parameters, masks) for masks in micro_batches)
+
+
+def _step_memory(
+    recipe: PretrainRecipe, clips: int, micro_batch: int, parameters: int, masks: Sequence[MaskTokens]
+) -> int:
+    """Bytes of one worker whose micro-batches have so many tokens under every mask."""
+    model, spec = recipe.model, recipe.pretrain
     pixels = spec.objective.kind == "pixels"
     output = tubelet_values(model) if pixels else model.encoder.embed_dim
     average = 0 if pixels else FLOAT * encoder_parameters(model)

@@ -9,6 +9,8 @@ from vjepa_exp.spec.evaluate import ProbeSpec
 from vjepa_exp.spec.model import ModelSpec
 
 PROBE_MLP_RATIO = 4
+SINGLE = 4
+"""Bytes of a number in single precision."""
 SAVED_WIDTHS = 8
 """Activations that a transformer block keeps for the backward pass, in widths per token, besides two MLP widths."""
 
@@ -79,5 +81,9 @@ def probe_flops(model: ModelSpec, probe: ProbeSpec, tokens: int, classes: int) -
 
 
 def saved_activations(tokens: float, width: int, mlp: int, depth: int, bytes_per_value: int) -> float:
-    """Bytes that `depth` blocks keep for the backward pass."""
-    return depth * tokens * (SAVED_WIDTHS * width + 2 * mlp) * bytes_per_value
+    """Bytes that `depth` blocks keep for the backward pass.
+
+    In half precision the two norms of a block still compute, and keep what they are given, in single precision.
+    """
+    norms = 2 * width * (SINGLE - bytes_per_value)
+    return depth * tokens * ((SAVED_WIDTHS * width + 2 * mlp) * bytes_per_value + norms)

@@ -5,6 +5,7 @@ The samplers are in vjepa_models.masks; here only the lengths count, so that a p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import sqrt
 from random import Random
@@ -14,8 +15,9 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.masks import MaskSpec, MultiBlockMask, RandomTubeMask
 
 Grid = tuple[int, int, int]
-NUM_SAMPLES = 480
-"""Drawn per mask; the estimate is within about a point of the true share."""
+NUM_SAMPLES = 960
+"""Drawn per mask; the mean is within about a point of the true share."""
+MIN_GROUPS = 40
 EVEN_STEPS = (0.8191725134, 0.6710436067, 0.5497004779)
 """Steps of an even (R3) sequence in the unit cube: block sizes vary more between groups than anything else does."""
 MAX_REDRAWS = 1000
@@ -23,32 +25,40 @@ MAX_REDRAWS = 1000
 
 
 class MaskTokens(NamedTuple):
-    """Tokens of one mask configuration after the cut to the group minimum, a mean over groups."""
+    """Tokens of one mask configuration after the cut to the group minimum, of a group or a mean over groups."""
 
     context: float
     target: float
 
+    @classmethod
+    def mean(cls, draws: Sequence[MaskTokens]) -> MaskTokens:
+        """The mean of some draws."""
+        context, target = (sum(column) / len(draws) for column in zip(*draws, strict=True))
+        return cls(context, target)
+
 
 @lru_cache(maxsize=512)
-def mask_tokens(mask: MaskSpec, grid: Grid, group_size: int) -> MaskTokens:
-    """Mean lengths of the context and target lists of a mask on a token grid (T', H', W').
+def mask_draws(mask: MaskSpec, grid: Grid, group_size: int) -> tuple[MaskTokens, ...]:
+    """Lengths of the context and target lists of some groups on a token grid (T', H', W').
+
+    The masks of a recipe give the same number of draws, and those of one number belong together: the configurations of
+    a group share the shape of their blocks.
 
     Raises:
-        UserError: its blocks cover the whole clip in (almost) every draw.
+        UserError: the blocks cover the whole clip in (almost) every draw.
     """
     num_steps, height, width = grid
+    num_groups = max(MIN_GROUPS, NUM_SAMPLES // group_size)
     if isinstance(mask, RandomTubeMask):
         kept = int(height * width * (1 - mask.ratio)) * num_steps
-        return MaskTokens(kept, num_steps * height * width - kept)
+        return (MaskTokens(kept, num_steps * height * width - kept),) * num_groups
     random = Random(0)
-    num_groups = max(4, NUM_SAMPLES // group_size)
     sizes = [tuple((i + 0.5) * step % 1 for step in EVEN_STEPS) for i in range(num_groups)]
-    lengths = [_group_lengths(mask, grid, group_size, _block_size(mask, grid, *uniforms), random) for uniforms in sizes]
-    context, target = (sum(column) / num_groups for column in zip(*lengths, strict=True))
-    return MaskTokens(context, target)
+    random.shuffle(sizes)  # neighbours are a micro-batch, and no more even than any groups
+    return tuple(_group_lengths(mask, grid, group_size, _block_size(mask, grid, *size), random) for size in sizes)
 
 
-def _group_lengths(mask: MultiBlockMask, grid: Grid, group_size: int, block: Grid, random: Random) -> tuple[int, int]:
+def _group_lengths(mask: MultiBlockMask, grid: Grid, group_size: int, block: Grid, random: Random) -> MaskTokens:
     """Lengths of the lists of one group; a set of tokens is an integer with a bit per token."""
     num_steps, height, width = grid
     num_tokens = num_steps * height * width
@@ -69,7 +79,7 @@ def _group_lengths(mask: MultiBlockMask, grid: Grid, group_size: int, block: Gri
             raise UserError(_no_context(mask, grid))
         targets.append(union.bit_count())
     context = num_tokens - max(targets)
-    return min(context, mask.max_keep or context), min(targets)
+    return MaskTokens(min(context, mask.max_keep or context), min(targets))
 
 
 def _no_context(mask: MultiBlockMask, grid: Grid) -> str:

@@ -4,6 +4,7 @@ Legend: B clips, C T H W a clip.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from einops import rearrange, repeat
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vjepa_exp.train.transfer import to_device
 from vjepa_models.keyed_rng import keyed_seed
 
 # Mean and standard deviation of ImageNet's RGB values in [0, 1], the normalisation of all released models.
@@ -57,18 +59,21 @@ class ClipBatch(NamedTuple):
             top, left, height, width = self.erased[i].tolist()
             generator = torch.Generator().manual_seed(keyed_seed(seed, "erase", *self.key[i].tolist()))
             noise_CTHW = torch.randn((*clips_BCTHW.shape[1:3], height, width), generator=generator)
-            clips_BCTHW[i, :, :, top : top + height, left : left + width] = noise_CTHW.to(device)
+            clips_BCTHW[i, :, :, top : top + height, left : left + width] = to_device(noise_CTHW.numpy(), device)
         if clips_BCTHW.shape[2] == num_frames:
             return clips_BCTHW
         return repeat(clips_BCTHW, "b c 1 h w -> b c t h w", t=num_frames)
 
 
 def normalised(clips_BTHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 frames as fp32 clips [B, C, T, H, W] of about zero mean and unit variance.
-
-    The copy is needed: frames from a shared object store are read-only.
-    """
-    frames = torch.tensor(clips_BTHWC).to(device, non_blocking=True)
+    """uint8 frames as fp32 clips [B, C, T, H, W] of about zero mean and unit variance."""
+    frames = to_device(clips_BTHWC, device)
     clips_BCTHW = rearrange(frames, "b t h w c -> b c t h w").to(torch.float32, memory_format=torch.contiguous_format)
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD))
+    mean, std = _statistics(device)
     return clips_BCTHW.sub_(mean).div_(std)
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, ...]:
+    """Mean and standard deviation of a byte, each [C, 1, 1, 1]."""
+    return tuple(torch.tensor(values, device=device).view(3, 1, 1, 1) * 255 for values in (MEAN, STD))

@@ -20,6 +20,7 @@ from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch, ClipBatch
 from vjepa_exp.train.networks import encoder_config
 from vjepa_exp.train.precision import autocast
+from vjepa_exp.train.transfer import to_device
 from vjepa_exp.train.world import World
 from vjepa_models.encoder import VideoEncoder
 
@@ -67,9 +68,9 @@ class FeatureExtractor:
         tokens = [self._encode(clips.part(start, start + self.micro_batch)) for start in parts]
         tokens_BVND = rearrange(torch.cat(tokens), "(b v) n d -> b v n d", b=int(readable.sum()))
         return Features(
-            torch.tensor(batch["position"][readable], device=self.device),
+            to_device(batch["position"][readable], self.device),
             join_segments(tokens_BVND, self.views),
-            torch.tensor(batch["label"][readable], device=self.device),
+            to_device(batch["label"][readable], self.device),
             tuple(unreadable),
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vjepa_exp.spec.pretrain import PretrainSpec
 from vjepa_exp.train.networks import mask_sampler
+from vjepa_exp.train.transfer import to_device
 from vjepa_models.masks import sample_group
 from vjepa_models.positions import Grid
 
@@ -43,7 +44,7 @@ def draw_masks(
         pairs = []
         for mask_id, mask in enumerate(spec.masks):
             drawn = sample_group(mask_sampler(mask), grid, seed, mask_id, number, size, spec.mask_truncate)
-            pairs.append(MaskPair(*(torch.from_numpy(index[inside]).to(device) for index in drawn)))
+            pairs.append(MaskPair(*(to_device(index[inside], device) for index in drawn)))
         groups.append(tuple(pairs))
     return groups
 

@@ -9,7 +9,6 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.spec.errors import UserError
@@ -19,6 +18,7 @@ from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.features import FeatureExtractor, Features, collect, fits_in_memory, keeps_training_features, share
 from vjepa_exp.train.probe_step import TokenBatch
+from vjepa_exp.train.transfer import to_device
 from vjepa_exp.train.world import World
 from vjepa_models.encoder import VideoEncoder
 from vjepa_models.keyed_rng import keyed_rng
@@ -101,7 +101,7 @@ def _kept(features: Features, batch_size: int, seed: int, world: World) -> Itera
     rows = world.rows(size)
     for epoch in count():
         score = keyed_rng(seed, "probe.order", epoch).random(num_videos)
-        order = torch.from_numpy(np.argsort(score, kind="stable")).to(world.device)
+        order = to_device(np.argsort(score, kind="stable"), world.device)
         for start in range(0, num_videos - size + 1, size):
             chosen = order[start + rows.start : start + rows.stop]
             yield TokenBatch(features.tokens[chosen, 0], features.label[chosen], size)

@@ -51,25 +51,26 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Golden:
-    """Settings, arrays and folder of one golden set."""
+    """Settings, arrays and folder of one golden set, and the device that is compared with it."""
 
     config: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
     folder: Path
+    device: str
 
     @classmethod
-    def read(cls, folder: Path) -> "Golden":
+    def read(cls, folder: Path, device: str = "cpu") -> "Golden":
         """Read a golden folder; raises UserError where its files are missing or damaged."""
         try:
             config = json.loads((folder / "config.json").read_text())
             with np.load(folder / "golden.npz") as arrays:
-                return cls(config, dict(arrays), folder)
+                return cls(config, dict(arrays), folder, device)
         except (OSError, ValueError, BadZipFile) as error:
             raise UserError(f"{folder}: not a folder of golden numbers (config.json, golden.npz): {error}") from error
 
     def tensor(self, name: str) -> Tensor:
-        """An array as a tensor."""
-        return torch.from_numpy(self.arrays[name])
+        """An array as a tensor on the device."""
+        return torch.from_numpy(self.arrays[name]).to(self.device)
 
     def masks(self, step: int) -> MaskGroup:
         """Mask indices of a step (counted from 0), one pair per mask configuration."""
@@ -82,21 +83,23 @@ class Golden:
         """The row of one array, nothing where the set lacks it; another shape is off by infinity."""
         if name not in self.arrays:
             return
-        golden = self.tensor(name).double()
+        golden = torch.from_numpy(self.arrays[name]).double()
         same_shape = golden.shape == ours.shape
-        difference = float((ours.double() - golden).abs().max()) if same_shape else float("inf")
+        difference = float((ours.cpu().double() - golden).abs().max()) if same_shape else float("inf")
         yield Row(name, difference, tolerance)
 
 
-def verify(checkpoint: Path, golden_dir: Path) -> list[Row]:
-    """Compare everything that a golden folder holds.
+def verify(checkpoint: Path, golden_dir: Path, device: str = "cpu") -> list[Row]:
+    """Compare everything that a golden folder holds with what this device computes.
 
     Raises:
-        UserError: a file is missing, damaged, or does not fit the settings.
+        UserError: a file is missing, damaged, or does not fit the settings; there is no such device.
     """
-    golden = Golden.read(golden_dir)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch finds no CUDA device here")
+    golden = Golden.read(golden_dir, device)
     try:
-        state = load_state(checkpoint, golden.config)
+        state = load_state(checkpoint, golden.config, device)
         return [
             *_compare_features(golden, state),
             *_compare_probe(golden, state),
@@ -109,7 +112,7 @@ def verify(checkpoint: Path, golden_dir: Path) -> list[Row]:
         raise UserError(f"{golden_dir}: {error}") from error
 
 
-def load_state(checkpoint: Path, config: Mapping[str, Any]) -> PretrainState:
+def load_state(checkpoint: Path, config: Mapping[str, Any], device: str = "cpu") -> PretrainState:
     """The training state before step 1 with the weights of a checkpoint and the settings of a golden set."""
     encoder_config = EncoderConfig(
         embed_dim=config["embed_dim"],
@@ -126,8 +129,8 @@ def load_state(checkpoint: Path, config: Mapping[str, Any]) -> PretrainState:
     stored = read_checkpoint(checkpoint)
     states = {name: model_state(stored, name, checkpoint) for name in ("encoder", "predictor", "target_encoder")}
     predictor_config = infer_predictor_config(states["predictor"], encoder_config, config["predictor_num_heads"])
-    encoder, target_encoder = VideoEncoder(encoder_config), VideoEncoder(encoder_config)
-    predictor = Predictor(replace(predictor_config, layer_norm_eps=config["layer_norm_eps"]))
+    encoder, target_encoder = (VideoEncoder(encoder_config, device=device) for _ in range(2))
+    predictor = Predictor(replace(predictor_config, layer_norm_eps=config["layer_norm_eps"]), device=device)
     for network, name in ((encoder, "encoder"), (predictor, "predictor"), (target_encoder, "target_encoder")):
         load_strict(network, states[name], f"{checkpoint}: {name}")
     model = PretrainModel(encoder, predictor, FeaturesObjective())
@@ -168,7 +171,7 @@ def _compare_probe(golden: Golden, state: PretrainState) -> Iterator[Row]:
     assert state.target_encoder is not None
     if "probe_logits" not in golden.arrays:
         return
-    probe = read_probe(golden.folder / "probe.pth.tar", golden.config["num_heads"])
+    probe = read_probe(golden.folder / "probe.pth.tar", golden.config["num_heads"]).to(golden.device)
     yield from golden.compare("probe_logits", probe(state.target_encoder(golden.tensor("clips"))))
 
 
