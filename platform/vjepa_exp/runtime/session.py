@@ -125,7 +125,8 @@ def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> 
         )
     except Exception as error:  # what Ray raises where one of its processes is not up in time has no class of its own
         ray.shutdown()
-        reason = next(filter(None, (line.strip() for line in str(error).splitlines())), type(error).__name__)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = " ... ".join(dict.fromkeys((lines[0], lines[-1])))  # the last one is that of the process which failed
         raise UserError(
             f"Ray does not start on this machine, perhaps because it is busy: try again, or see more with -v ({reason})"
         ) from error
