@@ -274,6 +274,10 @@ class EvalSource:
         """Size of the clips of one row."""
         return math.prod(self._view.shape)
 
+    def rows_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Which videos of the split, counted in the order of the manifest, stand at the given positions."""
+        return positions % len(self) if self._order is None else self._order.at(positions).row
+
     def load(self, positions: npt.NDArray[np.int64]) -> Batch:
         """Decode the videos at the given positions; position p lies in epoch p // len.
 
@@ -281,8 +285,7 @@ class EvalSource:
             UserError: a remote file cannot be fetched.
         """
         rows = _Filled(positions, self._view)
-        index = positions % len(self) if self._order is None else self._order.at(positions).row
-        entries = [self._manifest.entry(row) for row in index.tolist()]
+        entries = [self._manifest.entry(row) for row in self.rows_at(positions).tolist()]
         with fetching([entry.path for entry in entries if entry.decodable]):
             for i, position in enumerate(positions.tolist()):
                 rows.fill(i, entries[i], keyed_rng(self._seed, "clip", position))

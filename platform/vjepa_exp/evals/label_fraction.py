@@ -1,4 +1,4 @@
-"""Few labels: the part of a training split that a probe may use (paper section 5.3, Table 7)."""
+"""Parts of a training split: few labels (paper section 5.3, Table 7), and videos held out to choose settings by."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,4 +18,18 @@ def labelled_rows(labels: NDArray[np.int64], fraction: float, seed: int) -> NDAr
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         kept.append(rows[np.argsort(score[rows], kind="stable")][: max(1, round(fraction * len(rows)))])
+    return np.sort(np.concatenate(kept))
+
+
+def held_out_rows(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
+    """Ascending rows that are held out: of each class the rounded share, at least one video, never its last one.
+
+    A pure function of its arguments.
+    """
+    score = keyed_rng(seed, "labels.held_out").random(len(labels))
+    kept = [np.empty(0, np.int64)]
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(len(rows) - 1, max(1, round(fraction * len(rows))))
+        kept.append(rows[np.argsort(score[rows], kind="stable")][:count])
     return np.sort(np.concatenate(kept))

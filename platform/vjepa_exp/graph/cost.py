@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from vjepa_exp.graph.draws import sweep_size
 from vjepa_exp.graph.machine import Machine
 from vjepa_exp.graph.memory import clip_values, finetune_memory, num_tokens, pretrain_memory, probe_memory
 from vjepa_exp.graph.network import (
@@ -20,6 +21,7 @@ from vjepa_exp.graph.network import (
     probe_parameters,
     tubelet_values,
 )
+from vjepa_exp.graph.packs import probes_at_once
 from vjepa_exp.graph.sizes import dataset_size, holds_images
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.tokens import MaskTokens, mask_draws
@@ -176,8 +178,14 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         train = round(size.train * probe.label_fraction)
         shown = train * probe.optim.epochs
         encoded = train if isinstance(probe.augment, NoAugment) else shown  # fixed clips are encoded once
-        clips = (encoded + size.val * probe.views) * probe.clips
         tested = size.val * probe.views
+        if probe.sweep is not None:
+            held_out = round(train * probe.sweep.holdout)
+            candidates, rounds = sweep_size(probe.sweep, probes_at_once(recipe))
+            if not isinstance(probe.augment, NoAugment):
+                encoded += rounds * (held_out + (train - held_out) * probe.optim.epochs)
+            shown += candidates * (train - held_out) * probe.optim.epochs
+        clips = (encoded + tested) * probe.clips
         on_pass = (encoded + tested) * encode
         total = on_pass + (shown * (1 + BACKWARD) + tested) * classify
     return StageCost(

@@ -46,8 +46,15 @@ def passengers(stages: Sequence[Stage], at_most: int | None = None) -> set[str]:
     return {stage.fingerprint for pack in share_passes(stages, at_most) for stage in pack[1:]}
 
 
+def probes_at_once(recipe: ProbeRecipe) -> int:
+    """How many probes like this one fit in memory."""
+    return max(1, PACK_BYTES // (probe_parameters(recipe.model, recipe.probe, CLASSES) * BYTES_PER_PARAMETER))
+
+
 def _pass(stage: Stage, recipe: ProbeRecipe) -> str:
-    """Stages with the same one see the same tokens in the same batches."""
+    """Stages with the same one see the same tokens in the same batches; a sweep shares its passes within itself."""
+    if recipe.probe.sweep is not None:
+        return stage.fingerprint
     dump = recipe.model_dump()
     probe = {name: value for name, value in dump["probe"].items() if name not in ("kind", "depth", "optim")}
     probe["optim"] = {name: value for name, value in dump["probe"]["optim"].items() if name not in OWN}
@@ -56,6 +63,4 @@ def _pass(stage: Stage, recipe: ProbeRecipe) -> str:
 
 def _fitting(stages: Sequence[Stage]) -> int:
     """How many probes as large as the largest of these fit."""
-    recipes = [stage.recipe for stage in stages if isinstance(stage.recipe, ProbeRecipe)]
-    largest = max(probe_parameters(recipe.model, recipe.probe, CLASSES) for recipe in recipes)
-    return max(1, PACK_BYTES // (largest * BYTES_PER_PARAMETER))
+    return min(probes_at_once(stage.recipe) for stage in stages if isinstance(stage.recipe, ProbeRecipe))

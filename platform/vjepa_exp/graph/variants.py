@@ -7,11 +7,10 @@ import itertools
 import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import exp, log
-from random import Random
 
 import vjepa_ablations
 from vjepa_ablations.ablation import Ablation
+from vjepa_exp.graph.draws import draws
 from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.document import Document, Keys
 from vjepa_exp.spec.errors import Problem, SpecError
@@ -19,7 +18,7 @@ from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.problems import nearest, validate
-from vjepa_exp.spec.vary import Choice, Grid, LogUniform, Search
+from vjepa_exp.spec.vary import Search
 
 BASE = "base"
 """Name of the only variant of an experiment in which nothing varies, where it is no row of the paper."""
@@ -134,33 +133,15 @@ def _axis_levels(resolved: ResolvedExperiment, axes: dict[str, dict[str, object]
 
 
 def _search_levels(resolved: ResolvedExperiment, search: Search) -> list[Variant]:
-    """Every crossing of the grids with `num_samples` draws of the rest, of which equal ones count once.
-
-    Draw i does not depend on how many there are.
-    """
+    """A variant for every point that is drawn."""
     at: Keys = ("vary", "search", "space")
-    grids = {field: d.values for field, d in search.space.items() if isinstance(d, Grid)}
-    drawn = {field: d for field, d in search.space.items() if not isinstance(d, Grid)}
-    variants, samples = list[Variant](), list[dict[str, object]]()
-    for i in range(search.num_samples if drawn else 1):
-        sample = {field: _draw(d, Random(f"{search.seed}/{field}/{i}")) for field, d in drawn.items()}
-        if sample in samples:  # the same work
-            continue
-        samples.append(sample)
-        for combination in itertools.product(*grids.values()):
-            given = dict(zip(grids, combination, strict=True)) | sample
-            values = {f: Document(given[f], {(): resolved.document.mark((*at, f))}) for f in search.space}
-            recipe = _recipe_with(resolved, values, at)
-            levels = {field: _short(given[field]) for field in search.space}
-            variants.append(Variant(f"t{len(variants):03}", _label(levels), levels, recipe.seed, recipe))
+    variants = list[Variant]()
+    for given in draws(search.space, search.num_samples, search.seed):
+        values = {f: Document(given[f], {(): resolved.document.mark((*at, f))}) for f in search.space}
+        recipe = _recipe_with(resolved, values, at)
+        levels = {field: _short(given[field]) for field in search.space}
+        variants.append(Variant(f"t{len(variants):03}", _label(levels), levels, recipe.seed, recipe))
     return variants
-
-
-def _draw(distribution: LogUniform | Choice, random: Random) -> object:
-    if isinstance(distribution, Choice):
-        return random.choice(distribution.values)
-    low, high = log(distribution.low), log(distribution.high)
-    return float(f"{exp(low + random.random() * (high - low)):.4g}")  # what is printed is what is run
 
 
 def _short(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from typing import Literal
 
 import torch
 
@@ -46,14 +47,14 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
     Raises:
         UserError: data or checkpoint do not fit, or too many videos are unreadable.
     """
-    recipes, first = [_recipe(job) for job in jobs], jobs[0]
+    recipes, first = [probe_recipe(job) for job in jobs], jobs[0]
     shared, execution = recipes[0], first.execution
     train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)
-    train = training_source(shared, train_split, execution.reader)
+    train = training_source(shared, labelled_videos(shared, train_split), execution.reader)
     test = held_out_source(shared, test_split, execution.reader)
     clocks = [StartClock(job, world, 0, entered) for job in jobs]
     positions = num_train_positions(shared.probe, shared.model, len(train))
-    train_batches = _batches(jobs, world, train, positions, "training")
+    train_batches = read_batches(jobs, world, train, positions, "training")
     for clock in clocks:
         train_batches = clock.watch(train_batches)
     with ExitStack() as open_reporters:
@@ -63,19 +64,23 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
             world,
             frozen_encoder(shared, first.checkpoint),
             Split(train_batches, len(train)),
-            Split(_batches(jobs, world, test, len(test), "test"), len(test)),
+            Split(read_batches(jobs, world, test, len(test), "test"), len(test)),
             len(test_split.classes),
             micro_batch=execution.micro_batch,
             hooks=[[clock.done, *reporter.hooks] for clock, reporter in zip(clocks, reporters, strict=True)],
         )
-    return [_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
+    return [probe_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
 
 
-def training_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
-    """The labelled share of the training split, augmented as the recipe says, shuffled."""
-    spec = recipe.probe
+def labelled_videos(recipe: ProbeRecipe, manifest: Manifest) -> Manifest:
+    """The labelled share of the training split."""
     split = manifest.subset("train")
-    labelled = split.take(labelled_rows(split.column("label"), spec.label_fraction, recipe.seed))
+    return split.take(labelled_rows(split.column("label"), recipe.probe.label_fraction, recipe.seed))
+
+
+def training_source(recipe: ProbeRecipe, labelled: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
+    """Training videos, augmented as the recipe says, shuffled."""
+    spec = recipe.probe
     return EvalSource(
         labelled,
         "train",
@@ -89,15 +94,22 @@ def training_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoic
     )
 
 
-def held_out_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
-    """The test split as it stands: nothing is drawn for it."""
+def held_out_source(
+    recipe: ProbeRecipe,
+    manifest: Manifest,
+    reader: ReaderChoice = "auto",
+    *,
+    split: Literal["train", "val"] = "val",
+    views: int | None = None,
+) -> EvalSource:
+    """The test split, or held-out training videos, as they stand: nothing is drawn for them."""
     spec = recipe.probe
     return EvalSource(
         manifest,
-        "val",
+        split,
         clip=spec.clip,
         clips=spec.clips,
-        views=spec.views,
+        views=views or spec.views,
         augment=NoAugment(),
         seed=recipe.seed,
         shuffle=False,
@@ -105,17 +117,18 @@ def held_out_source(recipe: ProbeRecipe, manifest: Manifest, reader: ReaderChoic
     )
 
 
-def _recipe(job: StageJob) -> ProbeRecipe:
+def probe_recipe(job: StageJob) -> ProbeRecipe:
+    """The recipe of a probe stage."""
     assert isinstance(job.stage.recipe, ProbeRecipe)
     return job.stage.recipe
 
 
-def _batches(
+def read_batches(
     jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str
 ) -> Iterator[Batch]:
     """This worker's batches of the first positions of a source, shown as progress while they are read."""
     first, due, seen = jobs[0], Throttle(), 0
-    rows = first.rows(num_positions, _recipe(first).probe.optim.batch_size, world)
+    rows = first.rows(num_positions, probe_recipe(first).probe.optim.batch_size, world)
     for batch in stream(source, rows, first.stream_options(source.row_bytes)):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
@@ -124,12 +137,19 @@ def _batches(
         yield batch
 
 
-def _outcome(job: StageJob, world: World, result: ProbeResult | UserError, classes: Sequence[str]) -> Outcome | Failure:
+def probe_outcome(
+    job: StageJob, world: World, result: ProbeResult | UserError, classes: Sequence[str]
+) -> Outcome | Failure:
+    """What a trained and tested probe yields, its files written.
+
+    Raises:
+        UserError: too many videos are unreadable.
+    """
     if isinstance(result, UserError):
         return Failure(str(result))
     tested, trained = result.coverage, result.train_coverage
     for coverage, split in ((tested, "test"), (trained, "training")):
-        where = f"{split} split of {_recipe(job).probe.dataset}"
+        where = f"{split} split of {probe_recipe(job).probe.dataset}"
         require(coverage, job.execution.max_unreadable, where, job.folder)
     files = [PROBE, BY_CLASS, JOURNAL, STARTS]
     missed = Coverage.of(tested.total + trained.total, [*tested.unreadable, *trained.unreadable])

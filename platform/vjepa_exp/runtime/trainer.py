@@ -17,7 +17,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from vjepa_exp.runtime.hold import held
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
-from vjepa_exp.runtime.probe_job import run_probes
+from vjepa_exp.runtime.probe_job import probe_recipe, run_probes
+from vjepa_exp.runtime.sweep_job import run_sweep
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.track.starts import read_starts
 from vjepa_exp.train.world import World
@@ -105,6 +106,8 @@ def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
                 folders.enter_context(held(one.folder))
             if job.stage.kind == "pretrain":
                 return [run_pretraining(job, world, entered)]
+            if probe_recipe(job).probe.sweep is not None:
+                return [run_sweep(job, world, entered)]
             return run_probes(jobs, world, entered)
     except OSError as error:  # a full disk is not tried again, and it is told in a line
         raise of_machine(error, str(job.folder)) or error from None

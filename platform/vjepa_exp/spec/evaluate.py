@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from vjepa_exp.spec.augment import Augment, CropFlip
 from vjepa_exp.spec.base import (
@@ -17,6 +17,8 @@ from vjepa_exp.spec.base import (
     Spec,
 )
 from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.sweep import ProbeSweep
+from vjepa_exp.spec.vary import LogUniform
 
 
 class ProbeOptimSpec(Spec):
@@ -61,7 +63,26 @@ class _Probe(_Evaluation):
     label_fraction: Fraction = 1.0
     augment: Augment = CropFlip(scale=(0.08, 1.0), ratio=(0.75, 4 / 3))
     optim: ProbeOptimSpec = ProbeOptimSpec()
+    sweep: ProbeSweep | None = Field(
+        None,
+        description="Choose settings of `optim` anew for every encoder, on held-out training videos.",
+        exclude_if=lambda sweep: sweep is None,  # a probe without one is the same work as before there were any
+    )
     precision: Literal["fp32", "bf16"] = "bf16"
+
+    @model_validator(mode="after")
+    def _sweep(self) -> Self:
+        for field, distribution in self.sweep.space.items() if self.sweep else ():
+            ends = (
+                (distribution.low, distribution.high) if isinstance(distribution, LogUniform) else distribution.values
+            )
+            for value in ends:
+                try:
+                    ProbeOptimSpec.model_validate(self.optim.model_dump() | {field: value})
+                except ValidationError as error:
+                    message = error.errors()[0]["msg"]
+                    raise ValueError(f"sweep.space.{field} may give {value}: {message}") from None
+        return self
 
 
 class AttentiveProbe(_Probe):

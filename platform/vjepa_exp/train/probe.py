@@ -8,7 +8,7 @@ kept features. Test features never change: where they fit, they are kept too and
 score of the last epoch is the result; nothing is selected on the test split.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import tee
@@ -123,6 +123,44 @@ def train_probes(
     encoder = encoder.to(world.device)
     tokens = training_tokens(shared, encoder, train, world, micro_batch)
     held_out = held_out_tokens(shared, encoder, test, world, micro_batch)
+    return train_on_tokens(recipes, world, encoder, tokens, HeldOut(held_out, test.num_videos), num_classes, hooks)
+
+
+class HeldOut(NamedTuple):
+    """Features of this worker's test videos, a list where they are kept, and how many videos there are in all."""
+
+    features: Iterable[Features]
+    num_videos: int
+
+
+StopSome = Callable[[int, Mapping[int, ProbeOutcome]], Iterable[int]]
+"""Of (epoch, outcome of every running probe by its number) the numbers of those that stop there."""
+
+
+def train_on_tokens(
+    recipes: Sequence[ProbeRecipe],
+    world: World,
+    encoder: VideoEncoder,
+    tokens: TrainingTokens,
+    test: HeldOut,
+    num_classes: int,
+    hooks: Sequence[Sequence[Hook[ProbeState]]] | None = None,
+    stop_some: StopSome | None = None,
+) -> list[ProbeResult | UserError]:
+    """`train_probes` on features that are there, or on their way.
+
+    Args:
+        recipes: as there.
+        world: this worker among its equals.
+        encoder: that the features are of; only its sizes count.
+        tokens: training batches of all epochs.
+        test: of the test.
+        num_classes: classes of both splits.
+        hooks: of each probe.
+        stop_some: asked after every test but the last, the same on every worker; a probe that stops has the result of
+            that test.
+    """
+    shared, held_out = recipes[0], test.features
     cast = autocast(shared.probe.precision, world.device)
     last_step = shared.probe.optim.epochs * tokens.steps_per_epoch
     streams = tee(tokens.batches, len(recipes))
@@ -146,6 +184,10 @@ def train_probes(
         for number, info in infos.items():
             if error := running[number].tell(info):
                 ended[number] = error
+                running.pop(number).steps = iter(())
+        if stop_some and step < last_step and any(info.evaluation for info in infos.values()):
+            tested = {number: training.outcome for number, training in running.items() if training.outcome}
+            for number in stop_some(epoch, tested):
                 running.pop(number).steps = iter(())
         if not running:
             break

@@ -69,19 +69,37 @@ def training_tokens(
         UserError: no training video can be read, or the batch does not divide among the workers.
     """
     spec = recipe.probe
-    extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
     if not keeps_training_features(spec, recipe.model, train.num_videos):
+        extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
         seen: set[Unreadable] = set()
         batches = _streamed(extract, train.batches, world.even_rows(spec.optim.batch_size), spec.optim.batch_size, seen)
         return TrainingTokens(batches, steps_per_epoch(spec, train.num_videos), train.num_videos, seen)
+    return kept_tokens(recipe, kept_features(recipe, encoder, train, world, micro_batch), world)
+
+
+def kept_features(
+    recipe: ProbeRecipe, encoder: VideoEncoder, train: Split, world: World, micro_batch: int | None
+) -> Features:
+    """Features of all training videos, on every worker.
+
+    Raises:
+        UserError: no training video can be read.
+    """
+    extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
     kept = share(collect(extract, train.batches), world)
     if len(kept.position) + len(kept.unreadable) != train.num_videos:
         raise RuntimeError(f"{len(kept.position) + len(kept.unreadable)} training rows came, not {train.num_videos}")
     if len(kept.position) == 0:
-        raise UserError(f"no training video of {spec.dataset} can be read")
+        raise UserError(f"no training video of {recipe.probe.dataset} can be read")
+    return kept
+
+
+def kept_tokens(recipe: ProbeRecipe, kept: Features, world: World) -> TrainingTokens:
+    """Batches of all epochs from kept features."""
+    spec = recipe.probe
     batches = _kept(kept, spec.optim.batch_size, recipe.seed, world)
     steps = steps_per_epoch(spec, len(kept.position))
-    return TrainingTokens(batches, steps, train.num_videos, set(kept.unreadable))
+    return TrainingTokens(batches, steps, len(kept.position) + len(kept.unreadable), set(kept.unreadable))
 
 
 def held_out_tokens(
