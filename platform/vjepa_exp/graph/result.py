@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.store import Record
 
+CHOSEN = "chosen_"
+"""Begins the names of a record's metrics that are settings chosen by a sweep."""
+
 
 @dataclass(frozen=True)
 class StudyResult:

@@ -39,6 +39,7 @@ def html(page: Page) -> str:
         doubt_note=words.doubt_note(page.table),
         skipped=words.SKIPPED,
         restarted=words.RESTARTED,
+        chosen=words.CHOSEN,
     )
 
 

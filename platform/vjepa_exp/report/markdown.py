@@ -5,6 +5,7 @@ from __future__ import annotations
 from vjepa_exp.report.page import Page
 from vjepa_exp.report.table import Table
 from vjepa_exp.report.words import (
+    CHOSEN,
     RESTARTED,
     SKIPPED,
     coverage,
@@ -32,6 +33,7 @@ def markdown(page: Page) -> str:
     parts += [f"## {f.title}\n\n![{f.title}]({f.path.name})\n\n{f.caption}" for f in page.figures]
     parts.append("## Stages\n\n" + _stages(page))
     parts += [f"## Videos that could not be read\n\n{_unreadable(page)}"] if page.unreadable else []
+    parts += [f"## Chosen settings\n\n{_choices(page)}"] if page.choices else []
     parts += [f"## Restarts\n\n{_restarts(page)}"] if page.restarts else []
     parts.append("## Where this comes from\n\n" + "\n".join(f"- {k}: {v}" for k, v in page.provenance.items()))
     parts.append(f"Made by `{page.command}`.")
@@ -88,6 +90,15 @@ def _unreadable(page: Page) -> str:
     lines = ["| stage | data set | reason | videos |", "|---|---|---|--:|"]
     lines += [f"| `{line.id}` | {line.dataset} | {line.reason} | {line.videos} |" for line in page.unreadable]
     return "\n".join([*lines, "", SKIPPED])
+
+
+def _choices(page: Page) -> str:
+    lines = ["| probe | chosen | candidates | held-out videos | top-1 there |", "|---|---|--:|--:|--:|"]
+    lines += [
+        f"| {line.purpose} | {line.chosen} | {line.candidates} | {line.held_out} | {percent(line.top1)} |"
+        for line in page.choices
+    ]
+    return "\n".join([*lines, "", CHOSEN])
 
 
 def _restarts(page: Page) -> str:

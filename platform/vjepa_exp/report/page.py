@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.result import CHOSEN, StudyResult
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.report.table import Table, build_table
 from vjepa_exp.track.starts import Start, read_starts
@@ -48,6 +48,17 @@ class UnreadableLine:
 
 
 @dataclass(frozen=True)
+class ChoiceLine:
+    """Settings that a sweep chose for one probe, and the score on held-out training videos that it chose by."""
+
+    purpose: str
+    chosen: str
+    candidates: int
+    held_out: int
+    top1: float
+
+
+@dataclass(frozen=True)
 class Page:
     """The content of a report."""
 
@@ -63,6 +74,7 @@ class Page:
     recipe_yaml: str
     command: str
     figures: tuple[Figure, ...] = ()
+    choices: tuple[ChoiceLine, ...] = ()
 
     @property
     def failures(self) -> list[StageLine]:
@@ -97,7 +109,22 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
         _provenance(list(result.records.values())),
         yaml.safe_dump(experiment.to_json(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
         command,
+        choices=_choice_lines(result),
     )
+
+
+def _choice_lines(result: StudyResult) -> tuple[ChoiceLine, ...]:
+    lines = []
+    for stage in result.plan.stages:
+        record = result.records.get(stage.fingerprint)
+        if record is None or "candidates" not in record.metrics:
+            continue
+        metrics = record.metrics
+        chosen = {name.removeprefix(CHOSEN): value for name, value in metrics.items() if name.startswith(CHOSEN)}
+        text = ", ".join(f"{name} = {value:.4g}" for name, value in chosen.items())
+        candidates, held_out = round(metrics["candidates"]), round(metrics["held_out_n"])
+        lines.append(ChoiceLine(result.plan.purpose(stage), text, candidates, held_out, metrics["held_out_top1"]))
+    return tuple(lines)
 
 
 def _stage_lines(result: StudyResult, store: Store) -> tuple[StageLine, ...]:

@@ -67,6 +67,12 @@ RESTARTED = (
 )
 
 
+CHOSEN = (
+    "Learning settings of each probe, chosen among candidates that were trained on the rest of the training split and "
+    "scored on its held-out videos. The probe was then trained on the whole split; the test videos took no part in it."
+)
+
+
 def phases(start: Start) -> str:
     """'plan 2.1, ray 4.0, workers 6.5, restore 0.4, batch 1.9, step 0.1'."""
     return ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in start.seconds.items())

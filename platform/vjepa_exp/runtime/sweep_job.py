@@ -13,6 +13,7 @@ import numpy as np
 from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.evals.label_fraction import held_out_rows
 from vjepa_exp.graph.packs import probes_at_once
+from vjepa_exp.graph.result import CHOSEN
 from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
 from vjepa_exp.runtime.probe_job import (
     held_out_source,
@@ -75,7 +76,7 @@ def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
         tried = [vars(candidate) for candidate in found.tried]
         told = {"chosen": found.chosen.settings, "held_out": found.num_held_out, "tried": tried}
         (job.folder / SWEEP).write_text(json.dumps(told, indent=1), encoding="utf-8")
-    numbers = {f"chosen_{name}": value for name, value in found.chosen.settings.items() if value is not None}
+    numbers = {f"{CHOSEN}{name}": value for name, value in found.chosen.settings.items() if value is not None}
     counts = {"candidates": len(found.tried), "held_out_n": found.num_held_out, "held_out_top1": found.chosen.top1}
     return replace(outcome, metrics={**outcome.metrics, **counts, **numbers}, files=[*outcome.files, SWEEP])
 
