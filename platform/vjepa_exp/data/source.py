@@ -274,6 +274,11 @@ class EvalSource:
         """Size of the clips of one row."""
         return math.prod(self._view.shape)
 
+    @property
+    def paths(self) -> set[str]:
+        """The files of the split as errors name them."""
+        return {self._manifest.entry(row).path for row in range(len(self))}
+
     def rows_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Which videos of the split, counted in the order of the manifest, stand at the given positions."""
         return positions % len(self) if self._order is None else self._order.at(positions).row

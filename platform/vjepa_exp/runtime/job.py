@@ -39,6 +39,7 @@ class StageJob:
         execution: how to do it.
         slots: its share of the machine.
         before: phases of the run that this stage had to wait for, and their seconds.
+        features: where features of clips that are not augmented are kept, None where they are not.
         beside: other stages that share its pass of the encoder, and its time.
         ready: when (seconds since 1970) nothing but its own start was left to wait for.
     """
@@ -53,6 +54,7 @@ class StageJob:
     execution: ExecutionSpec
     slots: Slots
     before: dict[str, float] = field(default_factory=dict)
+    features: Path | None = None
     beside: int = 0
     ready: float | None = None
 

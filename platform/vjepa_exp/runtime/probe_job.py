@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
-from typing import Literal
 
 import torch
 
-from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
-from vjepa_exp.data.source import EvalSource
+from vjepa_exp.data.manifest import SPLITS, read_entries
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
-from vjepa_exp.runtime.job import Failure, Outcome, Progress, StageJob, Throttle
+from vjepa_exp.runtime.feature_cache import in_order_of, my_share, stored_features, uses_cache
+from vjepa_exp.runtime.job import Failure, Outcome, StageJob
+from vjepa_exp.runtime.probe_batches import (
+    held_out_source,
+    labelled_videos,
+    probe_recipe,
+    read_batches,
+    training_source,
+)
 from vjepa_exp.runtime.quarantine import require, write_quarantine
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
-from vjepa_exp.runtime.stream import Batch, stream
-from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.execution import ReaderChoice
-from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.starts import STARTS
+from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.encoders import frozen_encoder
-from vjepa_exp.train.probe import ProbeResult, train_probes
-from vjepa_exp.train.probe_data import Split, num_train_positions
+from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
+from vjepa_exp.train.probe_data import Split, kept_tokens, num_train_positions
 from vjepa_exp.train.world import World
 
 PROBE = "probe.pt"
@@ -51,90 +54,40 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
     shared, execution = recipes[0], first.execution
     train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)
     train = training_source(shared, labelled_videos(shared, train_split), execution.reader)
-    test = held_out_source(shared, test_split, execution.reader)
     clocks = [StartClock(job, world, 0, entered) for job in jobs]
-    positions = num_train_positions(shared.probe, shared.model, len(train))
-    train_batches = read_batches(jobs, world, train, positions, "training")
-    for clock in clocks:
-        train_batches = clock.watch(train_batches)
+
+    def watched(batches: Iterable[Batch]) -> Iterable[Batch]:
+        for clock in clocks:
+            batches = clock.watch(batches)
+        return batches
+
+    encoder, num_classes = frozen_encoder(shared, first.checkpoint).to(world.device), len(test_split.classes)
     with ExitStack() as open_reporters:
         reporters = [open_reporters.enter_context(closing(StepReporter(job, world))) for job in jobs]
-        results = train_probes(
-            recipes,
-            world,
-            frozen_encoder(shared, first.checkpoint),
-            Split(train_batches, len(train)),
-            Split(read_batches(jobs, world, test, len(test), "test"), len(test)),
-            len(test_split.classes),
-            micro_batch=execution.micro_batch,
-            hooks=[[clock.done, *reporter.hooks] for clock, reporter in zip(clocks, reporters, strict=True)],
-        )
+        hooks = [[clock.done, *reporter.hooks] for clock, reporter in zip(clocks, reporters, strict=True)]
+        if uses_cache(first, len(train_split), len(test_split)):
+            labelled = labelled_rows(train_split.column("label"), shared.probe.label_fraction, shared.seed)
+            known = stored_features(jobs, world, encoder, train_split, "train")
+            kept = in_order_of(known, train, labelled)
+            held_out = my_share(stored_features(jobs, world, encoder, test_split, "val"), world)
+            list(watched([{}]))  # nothing more is waited for
+            results = train_on_tokens(
+                recipes, world, encoder, kept_tokens(shared, kept, world), held_out, num_classes, hooks
+            )
+        else:
+            test = held_out_source(shared, test_split, execution.reader)
+            positions = num_train_positions(shared.probe, shared.model, len(train))
+            results = train_probes(
+                recipes,
+                world,
+                encoder,
+                Split(watched(read_batches(jobs, world, train, positions, "training")), len(train)),
+                Split(read_batches(jobs, world, test, len(test), "test"), len(test)),
+                num_classes,
+                micro_batch=execution.micro_batch,
+                hooks=hooks,
+            )
     return [probe_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
-
-
-def labelled_videos(recipe: ProbeRecipe, manifest: Manifest) -> Manifest:
-    """The labelled share of the training split."""
-    split = manifest.subset("train")
-    return split.take(labelled_rows(split.column("label"), recipe.probe.label_fraction, recipe.seed))
-
-
-def training_source(recipe: ProbeRecipe, labelled: Manifest, reader: ReaderChoice = "auto") -> EvalSource:
-    """Training videos, augmented as the recipe says, shuffled."""
-    spec = recipe.probe
-    return EvalSource(
-        labelled,
-        "train",
-        clip=spec.clip,
-        clips=spec.clips,
-        views=1,
-        augment=spec.augment,
-        seed=recipe.seed,
-        shuffle=True,
-        reader=reader,
-    )
-
-
-def held_out_source(
-    recipe: ProbeRecipe,
-    manifest: Manifest,
-    reader: ReaderChoice = "auto",
-    *,
-    split: Literal["train", "val"] = "val",
-    views: int | None = None,
-) -> EvalSource:
-    """The test split, or held-out training videos, as they stand: nothing is drawn for them."""
-    spec = recipe.probe
-    return EvalSource(
-        manifest,
-        split,
-        clip=spec.clip,
-        clips=spec.clips,
-        views=views or spec.views,
-        augment=NoAugment(),
-        seed=recipe.seed,
-        shuffle=False,
-        reader=reader,
-    )
-
-
-def probe_recipe(job: StageJob) -> ProbeRecipe:
-    """The recipe of a probe stage."""
-    assert isinstance(job.stage.recipe, ProbeRecipe)
-    return job.stage.recipe
-
-
-def read_batches(
-    jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str
-) -> Iterator[Batch]:
-    """This worker's batches of the first positions of a source, shown as progress while they are read."""
-    first, due, seen = jobs[0], Throttle(), 0
-    rows = first.rows(num_positions, probe_recipe(first).probe.optim.batch_size, world)
-    for batch in stream(source, rows, first.stream_options(source.row_bytes)):
-        seen += len(batch["position"]) * world.size
-        if world.rank == 0 and due():
-            for job in jobs:
-                Progress(f"{split} clip", min(seen, num_positions), num_positions).write(job.folder)
-        yield batch
 
 
 def probe_outcome(

@@ -31,7 +31,7 @@ from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.tracker import Tracker
 
-SCRATCH = ".ray"
+SCRATCH, FEATURES = ".ray", "features"
 TRAINED = (1, 2)
 """Levels whose stages are trials of Ray Tune."""
 
@@ -190,6 +190,7 @@ class _Run:
             removals=self._removals(),
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
+            features=(self.store.root / FEATURES).resolve() if self.execution.cache_features else None,
             slots=self.slots[max(stage.level, TRAINED[0])],
             beside=beside,
         )

@@ -15,14 +15,14 @@ from vjepa_exp.evals.label_fraction import held_out_rows
 from vjepa_exp.graph.packs import probes_at_once
 from vjepa_exp.graph.result import CHOSEN
 from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
-from vjepa_exp.runtime.probe_job import (
+from vjepa_exp.runtime.probe_batches import (
     held_out_source,
     labelled_videos,
-    probe_outcome,
     probe_recipe,
     read_batches,
     training_source,
 )
+from vjepa_exp.runtime.probe_job import probe_outcome
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.spec.errors import UserError

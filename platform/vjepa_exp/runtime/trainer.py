@@ -17,7 +17,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from vjepa_exp.runtime.hold import held
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
-from vjepa_exp.runtime.probe_job import probe_recipe, run_probes
+from vjepa_exp.runtime.probe_batches import probe_recipe
+from vjepa_exp.runtime.probe_job import run_probes
 from vjepa_exp.runtime.sweep_job import run_sweep
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.track.starts import read_starts

@@ -49,6 +49,11 @@ class ExecutionSpec(Spec):
         description="Probes that share one pass of the frozen encoder when they want the same clips; None: as many as "
         "fit in memory; 1: each its own.",
     )
+    cache_features: bool = Field(
+        False,
+        description="Keep features of clips that are not augmented in the store: probes with other label fractions, "
+        "seeds or settings on the same encoder then need no pass of it.",
+    )
     checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = Field(10, description="Steps between logged metrics (each costs a device sync).")

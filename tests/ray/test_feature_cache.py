@@ -1,0 +1,79 @@
+"""Features kept in the store: the same scores, and later probes that need no video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Store
+from vjepa_exp.runtime.runner import run
+from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
+
+
+def test_probes_with_other_labels_and_seeds_need_no_video(
+    experiment_file: Path, datasets_file: Path, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
+    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
+    content["baselines"] = []
+    file = tmp_path / "labels.yaml"
+    registry = Registry(datasets_file)
+
+    def done(store: Store, fraction: float, seeds: list[int], *sets: str) -> tuple[Plan, StudyResult]:
+        content["recipe"]["evaluate"]["clips"] |= {"label_fraction": fraction, "seeds": seeds}
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        plan = build_plan(resolve(read_experiment(file), PAPER, sets), registry)
+        result = run(plan, store, registry, Console(quiet=True))
+        assert result.complete, result.failed
+        return plan, result
+
+    plain, kept = Store(tmp_path / "plain"), Store(tmp_path / "kept")
+    cached = "execution.cache_features=true"
+    done(kept, 1.0, [3], cached)
+    files = sorted(path.name for path in (kept.root / "features").glob("*.safetensors"))
+    assert len(files) == 2  # of both splits
+    videos, away = datasets_file.parent / "videos", datasets_file.parent / "away"
+    videos.rename(away)
+    try:
+        plan, result = done(kept, 0.5, [4, 5], cached)
+    finally:
+        away.rename(videos)
+    assert sorted(path.name for path in (kept.root / "features").glob("*.safetensors")) == files
+    _, expected = done(plain, 0.5, [4, 5])
+    probes = [stage for stage in plan.stages if stage.kind == "probe"]
+    assert len(probes) == 2
+    for stage in probes:
+        mine, theirs = (one.records[stage.fingerprint] for one in (result, expected))
+        assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-4)
+        assert mine.coverage == theirs.coverage == {"n": 9, "covered": 9, "train_n": 9, "train_covered": 9}
+
+
+def test_a_damaged_file_is_named(experiment_file: Path, datasets_file: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
+    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
+    content["baselines"] = []
+    file, store, registry = tmp_path / "mini.yaml", Store(tmp_path / "runs"), Registry(datasets_file)
+
+    def done(epochs: int) -> StudyResult:
+        content["recipe"]["evaluate"]["clips"]["optim"] |= {"epochs": epochs}
+        file.write_text(yaml.safe_dump(content), encoding="utf-8")
+        plan = build_plan(resolve(read_experiment(file), PAPER, ["execution.cache_features=true"]), registry)
+        return run(plan, store, registry, Console(quiet=True))
+
+    assert done(1).complete
+    for kept in (store.root / "features").glob("*.safetensors"):
+        kept.write_bytes(kept.read_bytes()[:100])
+    (reason,) = done(2).failed.values()
+    assert "cannot be read" in reason
+    assert "delete the file" in reason
+    for kept in (store.root / "features").glob("*.safetensors"):
+        kept.unlink()
+    assert done(2).complete
