@@ -174,6 +174,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
     parameters = probe_parameters(model, probe, classes)
     repeats = probe.clip.num_frames if holds_images(probe.dataset, registry) else 1  # of a frame, by the worker
     clips = total = on_pass = None
+    together = 1  # probes in memory
     if size:
         train = round(size.train * probe.label_fraction)
         shown = train * probe.optim.epochs
@@ -182,6 +183,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         if probe.sweep is not None:
             held_out = round(train * probe.sweep.holdout)
             candidates, rounds = sweep_size(probe.sweep, probes_at_once(recipe))
+            together = -(-candidates // rounds)
             if not isinstance(probe.augment, NoAugment):
                 encoded += rounds * (held_out + (train - held_out) * probe.optim.epochs)
             shown += candidates * (train - held_out) * probe.optim.epochs
@@ -197,7 +199,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         total_flops=total,
         clips=clips,
         decoded_bytes=None if clips is None else clips * clip_bytes(probe.clip) // repeats,
-        memory_bytes=probe_memory(recipe, execution, parameters),
+        memory_bytes=probe_memory(recipe, execution, parameters * together),
         images=holds_images(probe.dataset, registry),
         pass_flops=on_pass,
     )

@@ -165,6 +165,22 @@ def test_fixed_clips_are_encoded_once_and_augmented_ones_in_every_epoch(load: Lo
     assert fixed.forward_flops == augmented.forward_flops
 
 
+@pytest.mark.parametrize(("augment", "passes"), [("none", 0), ("crop_flip", 2)])
+def test_a_sweep_costs_its_rounds(load: Load, registry: Registry, augment: str, passes: int) -> None:
+    sets = [f"recipe.evaluate.looks.augment={{kind: {augment}}}"]
+    space = "{lr: {kind: loguniform, low: 1e-4, high: 1e-2}}"
+    sweep = f"recipe.evaluate.looks.sweep={{searcher: optuna, num_samples: 6, round: 3, holdout: 0.25, space: {space}}}"
+    plain = cost_of(build_plan(load("", *sets), registry), "probe", registry)
+    swept = cost_of(build_plan(load("", *sets, sweep), registry), "probe", registry)
+    assert plain.clips is not None
+    assert swept.clips is not None
+    assert plain.total_flops is not None
+    assert swept.total_flops is not None
+    assert (swept.clips > plain.clips) == bool(passes)
+    assert swept.total_flops > plain.total_flops
+    assert swept.memory_bytes > plain.memory_bytes  # three probes at a time
+
+
 @pytest.mark.parametrize(("dataset", "frames"), [("tiny_appearance", 8), ("tiny_stills", 1), ("k400", 8), ("in1k", 1)])
 def test_of_an_image_one_frame_travels(load: Load, registry: Registry, dataset: str, frames: int) -> None:
     cost = cost_of(build_plan(load("", f"recipe.evaluate.looks.dataset={dataset}"), registry), "probe", registry)
