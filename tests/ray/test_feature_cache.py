@@ -54,26 +54,3 @@ def test_probes_with_other_labels_and_seeds_need_no_video(
         mine, theirs = (one.records[stage.fingerprint] for one in (result, expected))
         assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-4)
         assert mine.coverage == theirs.coverage == {"n": 9, "covered": 9, "train_n": 9, "train_covered": 9}
-
-
-def test_a_damaged_file_is_named(experiment_file: Path, datasets_file: Path, tmp_path: Path) -> None:
-    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
-    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
-    content["baselines"] = []
-    file, store, registry = tmp_path / "mini.yaml", Store(tmp_path / "runs"), Registry(datasets_file)
-
-    def done(epochs: int) -> StudyResult:
-        content["recipe"]["evaluate"]["clips"]["optim"] |= {"epochs": epochs}
-        file.write_text(yaml.safe_dump(content), encoding="utf-8")
-        plan = build_plan(resolve(read_experiment(file), PAPER, ["execution.cache_features=true"]), registry)
-        return run(plan, store, registry, Console(quiet=True))
-
-    assert done(1).complete
-    for kept in (store.root / "features").glob("*.safetensors"):
-        kept.write_bytes(kept.read_bytes()[:100])
-    (reason,) = done(2).failed.values()
-    assert "cannot be read" in reason
-    assert "delete the file" in reason
-    for kept in (store.root / "features").glob("*.safetensors"):
-        kept.unlink()
-    assert done(2).complete

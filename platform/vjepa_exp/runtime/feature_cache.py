@@ -69,13 +69,13 @@ def stored_features(
     file = job.features / f"{_key(job.stage, recipe, split, views)}.safetensors"
     with _one_at_a_time(file, world):
         if world.gather(file.is_file())[0]:
-            return _read(file, world.device)
+            return read_features(file, world.device)
         source = held_out_source(recipe, manifest, job.execution.reader, split=split, views=views)
         name = "test" if split == "val" else "training"
         extract = FeatureExtractor(encoder, recipe, world, views=views, micro_batch=job.execution.micro_batch)
         features = share(collect(extract, read_batches(jobs, world, source, len(source), name)), world)
         if world.rank == 0:
-            _write(file, features)
+            write_features(file, features)
         return features
 
 
@@ -130,8 +130,8 @@ def _one_at_a_time(file: Path, world: World) -> Iterator[None]:
         yield
 
 
-def _write(file: Path, features: Features) -> None:
-    """Nothing depends on it: where the disk is full, the next stage computes them again."""
+def write_features(file: Path, features: Features) -> None:
+    """Put features into a file; where the disk is full that fails with a warning, and the next stage computes them."""
     aside = file.with_suffix(".part")
     tensors = {"position": features.position, "tokens": features.tokens, "label": features.label}
     told = json.dumps([asdict(one) for one in features.unreadable])
@@ -143,10 +143,16 @@ def _write(file: Path, features: Features) -> None:
         log.warning("%s: features are not kept: %s", file, error)
 
 
-def _read(file: Path, device: torch.device) -> Features:
+def read_features(file: Path, device: torch.device) -> Features:
+    """Features from a file.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         with safe_open(file, "pt", device=str(device)) as stored:
             told = [Unreadable(**one) for one in json.loads(stored.metadata()["unreadable"])]
-            return Features(*(stored.get_tensor(name) for name in ("position", "tokens", "label")), tuple(told))
+            position, tokens, label = (stored.get_tensor(name) for name in ("position", "tokens", "label"))
+            return Features(position, tokens, label, tuple(told))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"kept features {file} cannot be read ({error}): delete the file") from None

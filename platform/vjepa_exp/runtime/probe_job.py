@@ -23,10 +23,10 @@ from vjepa_exp.runtime.probe_batches import (
 from vjepa_exp.runtime.quarantine import require, write_quarantine
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
+from vjepa_exp.runtime.stream import Batch
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.starts import STARTS
-from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
 from vjepa_exp.train.probe_data import Split, kept_tokens, num_train_positions

@@ -1,0 +1,45 @@
+"""Kept features on the disk: what is written is read, and what is damaged or cannot be written is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vjepa_exp.evals.coverage import Unreadable
+from vjepa_exp.runtime.feature_cache import read_features, write_features
+from vjepa_exp.spec.errors import UserError
+from vjepa_exp.train.features import Features
+
+CPU = torch.device("cpu")
+FEATURES = Features(
+    torch.tensor([0, 2]),
+    torch.randn(2, 1, 3, 4).to(torch.bfloat16),
+    torch.tensor([1, 0]),
+    (Unreadable("clip é.mp4", "truncated: no frames", "clips"),),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    write_features(tmp_path / "kept.safetensors", FEATURES)
+    again = read_features(tmp_path / "kept.safetensors", CPU)
+    assert again.unreadable == FEATURES.unreadable
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(again[:3], FEATURES[:3], strict=True))
+    assert again.tokens.dtype == torch.bfloat16
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.safetensors"]
+
+
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path, length: int) -> None:
+    file = tmp_path / "kept.safetensors"
+    write_features(file, FEATURES)
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"kept.safetensors cannot be read \(.*\): delete the file"):
+        read_features(file, CPU)
+
+
+def test_a_place_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_features(tmp_path / "absent" / "kept.safetensors", FEATURES)
+    assert "features are not kept" in caplog.text
+    assert not list(tmp_path.iterdir())
