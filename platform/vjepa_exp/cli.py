@@ -93,7 +93,7 @@ def resume(name: Study = None, store: StoreDir = STORE, verbose: Verbose = False
 
 @app.command()
 def report(name: Study = None, store: StoreDir = STORE) -> None:
-    """Write the report of a study again and print its table."""
+    """Write the report of a study again and print its table, also while it runs: what is done, runs and waits."""
     from vjepa_exp.commands import study
 
     study.report(name, store)
@@ -126,7 +126,10 @@ def schema(out: Annotated[Path, typer.Option("--out", help="Folder to write to."
 
 
 @app.command()
-def ui(store: StoreDir = STORE, port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000) -> None:
+def ui(
+    store: StoreDir = STORE,
+    port: Annotated[int | None, typer.Option(help="Port on this machine; 5000, to which reports link.")] = None,
+) -> None:
     """Open the MLflow server on the store's runs, for this machine only."""
     from vjepa_exp.commands import machine
 

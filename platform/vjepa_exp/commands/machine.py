@@ -18,15 +18,18 @@ from vjepa_exp.commands.console import console, grid
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.track.database import artifact_folder, database_file, runs_page, tracking_uri
+from vjepa_exp.track.database import LOOPBACK, UI_PORT, artifact_folder, database_file, runs_page, tracking_uri
 
-LOOPBACK = "127.0.0.1"
 PORTS_TRIED = 20
 ENOUGH_DISK_GB, ENOUGH_SHARED_GB = 5, 1
 
 
-def ui(store: Path, port: int) -> None:
+def ui(store: Path, port: int | None) -> None:
     """Become the MLflow server of a store's SQLite file; listens on the loopback interface only.
+
+    Args:
+        store: whose runs to show.
+        port: the first one to try; that of the links in reports where None.
 
     Raises:
         UserError: nothing was tracked in the store, or no port is free.
@@ -34,7 +37,7 @@ def ui(store: Path, port: int) -> None:
     database = database_file(Store(store))
     if not database.is_file():
         raise UserError(f"the store {store} has no MLflow runs yet ({database} is missing): vjepa-exp run makes them")
-    port = _free_port(port)
+    port = _free_port(UI_PORT if port is None else port)
     here = Store(store)
     page = f"http://{LOOPBACK}:{port}/{runs_page(here)}"
     console().print(f"MLflow will be in a moment on {page} (Ctrl-C stops it)", soft_wrap=True)

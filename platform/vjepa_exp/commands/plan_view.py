@@ -15,10 +15,11 @@ from vjepa_exp.commands.console import columns, console, prose
 from vjepa_exp.commands.planned import Planned, PlannedStage, plan_all
 from vjepa_exp.commands.plans import amount, time_estimate
 from vjepa_exp.commands.studies import Request
-from vjepa_exp.commands.study import Study, introduce, stored_result
+from vjepa_exp.commands.study import Study, introduce
 from vjepa_exp.graph.cost import DECODING, StageCost
 from vjepa_exp.graph.joint import kind_of_work
 from vjepa_exp.report.words import roughly
+from vjepa_exp.track.standing import stored_result
 
 Range = tuple[float, float]
 

@@ -24,8 +24,7 @@ from vjepa_exp.report.table import build_table
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
-
-DEFAULT_STORE = Path("runs")
+from vjepa_exp.track.standing import standing, stored_result
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
         since = Process().create_time()
         result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose, since=since)
     except KeyboardInterrupt:
-        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{_store_option(store)}", soft_wrap=True)
+        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{study.store.option}", soft_wrap=True)
         return False
     files = _finish(study, result, out)
     if not told:
@@ -134,20 +133,13 @@ def resume(name: str | None, store: Path, verbose: bool = False) -> bool:
 
 
 def report(name: str | None, store: Path) -> None:
-    """Write the report of a study again, from what is in the store.
+    """Write the report of a study again, from what is in the store at this moment; a run that works is not disturbed.
 
     Raises:
         UserError: there is no such study.
     """
     study = prepare(find_study(store, name).request, store)
-    _finish(study, replace(stored_result(study.plan, study.store), reused=frozenset()), console())
-
-
-def stored_result(plan: Plan, store: Store) -> StudyResult:
-    """What the store already holds of a plan."""
-    found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
-    records = {fingerprint: record for fingerprint, record in found.items() if record is not None}
-    return StudyResult(plan, records, reused=frozenset(records))
+    _finish(study, standing(study.plan, study.store), console())
 
 
 def introduce(study: Study, out: Console) -> None:
@@ -208,11 +200,10 @@ def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
     for stage in result.plan.stages:
         if stage.fingerprint in result.failed:
             out.print(f"failed: {stage.id}: {result.failed[stage.fingerprint]}", soft_wrap=True)
-    out.print(f"report: {files[1]} (also {files[0].name}, {len(files) - 2} pictures)", soft_wrap=True)
+    if summary := result.summary():
+        out.print(summary)
+    pictures = sum(file.suffix == ".png" for file in files)
+    out.print(f"report: {files[1]} (also {files[0].name}, {files[2].name}, {pictures} pictures)", soft_wrap=True)
     server = study.resolved.experiment.execution.tracking_uri
-    out.print(f"runs: {server or f'vjepa-exp ui{_store_option(study.store.root)}'}", soft_wrap=True)
+    out.print(f"runs: {server or f'vjepa-exp ui{study.store.option}'}", soft_wrap=True)
     return files
-
-
-def _store_option(store: Path) -> str:
-    return "" if store == DEFAULT_STORE else f" --store {shlex.quote(str(store))}"

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,9 +24,13 @@ from vjepa_exp.graph.stage import FORMAT, Kind, Stage
 from vjepa_exp.spec.base import Spec
 from vjepa_exp.spec.errors import UserError
 
+DEFAULT_ROOT = Path("runs")
+"""Where a store is that no command line names."""
 RECORD = "record.json"
 RECIPE = "recipe.yaml"
 LOCK = ".lock"
+GLANCE_S = 0.2
+"""Whoever asks whether the store is held keeps a run from taking it for less than this."""
 
 
 class Record(Spec):
@@ -56,6 +61,11 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def option(self) -> str:
+        """What a command line needs to find this store: ' --store DIR', and '' for the default."""
+        return "" if self.root == DEFAULT_ROOT else f" --store {shlex.quote(str(self.root))}"
 
     def path(self, stage: Stage) -> Path:
         """The stage's folder, whether it exists or not."""
@@ -145,19 +155,28 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _taken(handle, fcntl.LOCK_EX, GLANCE_S):
                 holder = os.read(handle, 1000).decode(errors="replace").strip() or "another run"
                 raise UserError(
                     f"the store {self.root} is in use by {holder}. Wait for it, or choose another: --store DIR"
-                ) from None
+                )
             now = datetime.now(UTC).isoformat(timespec="seconds")
             with _writing(self.root):
                 os.ftruncate(handle, 0)
                 os.write(handle, f"process {os.getpid()} ({shlex.join(sys.argv)}), since {now}".encode())
             yield
             os.ftruncate(handle, 0)
+        finally:
+            os.close(handle)
+
+    def held_since(self) -> float | None:
+        """When the run that holds the store took it, seconds since 1970 by the clock of the disk; None if none does."""
+        try:
+            handle = os.open(self.root / LOCK, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return None if _taken(handle, fcntl.LOCK_SH) else os.fstat(handle).st_mtime
         finally:
             os.close(handle)
 
@@ -189,6 +208,20 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _taken(handle: int, kind: int, patience_s: float = 0.0) -> bool:
+    """Take a lock on an open file, or tell that another process did not let go of it in time."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def _damaged(folder: Path, what: str) -> UserError:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vjepa_exp.data.stats import Numbers, Stats
-from vjepa_exp.report.figures import COLOURS, GREY
+from vjepa_exp.report.canvas import COLOURS, GREY
 
 TOP = 10
 """Rates and sizes that are drawn by themselves; the rest share a bar."""

@@ -1,4 +1,4 @@
-"""The pictures of a report: pretraining loss, probe accuracy, scores, and the masks of each variant."""
+"""The pictures of a report: the paper's figure, the masks of each variant, pretraining loss, probe accuracy."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
+from vjepa_exp.report.canvas import COLOURS, DPI, GREY, save, style, widen
 from vjepa_exp.report.mask_strips import draw_masks
 from vjepa_exp.report.page import Figure
+from vjepa_exp.report.plots import draw_plot
 from vjepa_exp.report.table import Table
 from vjepa_exp.track.journal import JOURNAL, read_journal
 
-COLOURS = ("#0b6e99", "#d9730d", "#6940a5", "#448361", "#ad1a72", "#c29243", "#5a6b7b", "#e03e3e")
-"""Told apart in print and by colour-blind readers; repeated after eight variants."""
-GREY = "#9aa3ad"
 LEAST_RANGE = 20.0
 """Percentage points that an axis of accuracies spans at least."""
 
@@ -37,6 +34,7 @@ class Line(NamedTuple):
 def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) -> tuple[Figure, ...]:
     """Write every picture that the study has data for into `folder`."""
     figures = [
+        draw_plot(result, table, store, folder),
         _masks(result, table, folder),
         _lines(folder / "loss.png", _loss_lines(result, table, store), "Pretraining loss", "step", "loss"),
     ]
@@ -82,7 +80,7 @@ def _masks(result: StudyResult, table: Table, folder: Path) -> Figure | None:
     labels = {row.id: row.label for row in table.rows}
     recipes = {labels[variant.name]: variant.recipe for variant in result.plan.variants}
     canvas = draw_masks(recipes)
-    _save(canvas, folder / "masks.png")
+    save(canvas, folder / "masks.png")
     caption = "One draw per mask, frame by frame. Dark: the context the encoder sees. Light: the targets it predicts."
     return Figure(folder / "masks.png", "Masks", caption, wide=True)
 
@@ -91,7 +89,7 @@ def _lines(path: Path, lines: list[Line], title: str, x: str, y: str, *, chance:
     lines = [line for line in lines if line.x]
     if not lines:
         return None
-    canvas = Canvas(figsize=(7.2, 3.6), layout="constrained", dpi=160)
+    canvas = Canvas(figsize=(7.2, 3.6), layout="constrained", dpi=DPI)
     axes = canvas.subplots()
     seen: set[str] = set()
     for line in lines:
@@ -101,30 +99,11 @@ def _lines(path: Path, lines: list[Line], title: str, x: str, y: str, *, chance:
         seen.add(line.label)
     if chance is not None:
         axes.axhline(chance, color=GREY, linewidth=1.2, linestyle=":", label="chance")
-        _widen(axes)
-    _style(axes, x, y)
+        widen(axes, LEAST_RANGE)
+    style(axes, x, y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(axes.get_legend_handles_labels()[1]) > 1:
         canvas.legend(loc="outside right upper", frameon=False, fontsize="small")
-    _save(canvas, path)
+    save(canvas, path)
     seeds = "One line per seed." if len(lines) > len(seen) else ""
     return Figure(path, title, seeds)
-
-
-def _style(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e9ec", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _widen(axes: Axes) -> None:
-    """No axis of percentages that makes a point look like a mountain."""
-    low, high = axes.get_ylim()
-    more = max(0.0, LEAST_RANGE - (high - low)) / 2
-    axes.set_ylim(max(0.0, low - more), min(100.0, high + more))
-
-
-def _save(canvas: Canvas, path: Path) -> None:
-    FigureCanvasAgg(canvas).print_png(path)

@@ -36,6 +36,7 @@ def html(page: Page) -> str:
         scale_note=words.scale_note(page.table),
         gap_note=words.gap_note(page.table),
         unavailable_note=words.unavailable_note(page.table),
+        mlflow_note=words.mlflow_note(page.mlflow_note),
         doubt_note=words.doubt_note(page.table),
         skipped=words.SKIPPED,
         restarted=words.RESTARTED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vjepa_exp.report.page import Page
+from vjepa_exp.report.page import Page, StageLine
 from vjepa_exp.report.table import Table
 from vjepa_exp.report.words import (
     CHOSEN,
@@ -13,6 +13,7 @@ from vjepa_exp.report.words import (
     duration,
     gap,
     gap_note,
+    mlflow_note,
     percent,
     phases,
     scale_note,
@@ -32,6 +33,7 @@ def markdown(page: Page) -> str:
         parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
     parts += [f"## {f.title}\n\n![{f.title}]({f.path.name})\n\n{f.caption}" for f in page.figures]
     parts.append("## Stages\n\n" + _stages(page))
+    parts += [mlflow_note(page.mlflow_note)] if page.mlflow else []
     parts += [f"## Videos that could not be read\n\n{_unreadable(page)}"] if page.unreadable else []
     parts += [f"## Chosen settings\n\n{_choices(page)}"] if page.choices else []
     parts += [f"## Restarts\n\n{_restarts(page)}"] if page.restarts else []
@@ -50,6 +52,8 @@ def _header(page: Page) -> str:
         stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in page.substituted.items())
         lines.append(f"Data sets standing in: {stand_ins}.")
     lines.append(f"Seeds: {', '.join(map(str, page.seeds))}.")
+    lines += [f"[Runs in MLflow]({page.mlflow})"] if page.mlflow else []
+    lines += [f"**{page.standing}**"] if page.standing else []
     return "  \n".join(lines)
 
 
@@ -80,10 +84,14 @@ def _table(table: Table) -> str:
 def _stages(page: Page) -> str:
     lines = ["| stage | for | state | time |", "|---|---|---|--:|"]
     lines += [
-        f"| `{s.id}` | {s.purpose} | {s.state} | {duration(s.seconds) if s.seconds is not None else ''} |"
+        f"| {_link(s)} | {s.purpose} | {s.state} | {duration(s.seconds) if s.seconds is not None else ''} |"
         for s in page.stages
     ]
     return "\n".join(lines)
+
+
+def _link(stage: StageLine) -> str:
+    return f"[`{stage.id}`]({stage.page})" if stage.page else f"`{stage.id}`"
 
 
 def _unreadable(page: Page) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,7 @@ from vjepa_exp.graph.result import CHOSEN, StudyResult
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.report.table import Table, build_table
 from vjepa_exp.track.starts import Start, read_starts
+from vjepa_exp.track.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class StageLine:
     seconds: float | None
     failure: str = ""
     starts: tuple[Start, ...] = ()
+    page: str | None = None
+    """Address of its run in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,13 @@ class ChoiceLine:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of a report."""
+    """The content of a report.
+
+    Attributes:
+        standing: when it was written and what was done then; '' once all is done.
+        mlflow: address of the study's run in MLflow, None where nothing shows it in a browser.
+        mlflow_note: what has to run for the addresses to open; '' for a server.
+    """
 
     name: str
     table: Table
@@ -73,6 +83,9 @@ class Page:
     provenance: dict[str, str]
     recipe_yaml: str
     command: str
+    standing: str = ""
+    mlflow: str | None = None
+    mlflow_note: str = ""
     figures: tuple[Figure, ...] = ()
     choices: tuple[ChoiceLine, ...] = ()
 
@@ -97,6 +110,8 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
     """
     resolved = result.plan.experiment
     experiment = resolved.experiment
+    tracker = Tracker(result.plan, store, experiment.execution.tracking_uri)
+    summary = result.summary()
     return Page(
         experiment.name,
         build_table(result),
@@ -104,11 +119,14 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
         resolved.profile.differs if resolved.profile else "",
         resolved.substituted,
         experiment.seeds or (experiment.recipe.seed,),
-        _stage_lines(result, store),
+        _stage_lines(result, store, tracker),
         _unreadable_lines(result),
         _provenance(list(result.records.values())),
         yaml.safe_dump(experiment.to_json(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
         command,
+        f"As of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {summary}." if summary else "",
+        tracker.page(),
+        tracker.page_note,
         choices=_choice_lines(result),
     )
 
@@ -127,19 +145,13 @@ def _choice_lines(result: StudyResult) -> tuple[ChoiceLine, ...]:
     return tuple(lines)
 
 
-def _stage_lines(result: StudyResult, store: Store) -> tuple[StageLine, ...]:
+def _stage_lines(result: StudyResult, store: Store, tracker: Tracker) -> tuple[StageLine, ...]:
     lines = []
     for stage in result.plan.stages:
-        record = result.records.get(stage.fingerprint)
-        failure = result.failed.get(stage.fingerprint, "")
-        if failure:
-            state = "failed"
-        elif record is None:
-            state = "not run"
-        else:
-            state = "reused" if stage.fingerprint in result.reused else "done"
+        record, failure = result.records.get(stage.fingerprint), result.failed.get(stage.fingerprint, "")
         seconds, starts = record.seconds if record else None, tuple(read_starts(store.path(stage)))
-        lines.append(StageLine(stage.id, result.plan.purpose(stage), state, seconds, failure, starts))
+        what = result.plan.purpose(stage)
+        lines.append(StageLine(stage.id, what, result.state(stage), seconds, failure, starts, tracker.page(stage)))
     return tuple(lines)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.result import DONE, NOT_BEGUN, StudyResult
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.report.published import read_published
 from vjepa_exp.spec.experiment import MeanColumn, SamplesColumn
@@ -33,6 +33,8 @@ class Score:
     """The fewest of them that a seed's number covers: what cannot be decoded is left out, never replaced."""
     failures: tuple[str, ...] = ()
     """Why seeds are missing."""
+    waiting: tuple[str, ...] = ()
+    """Where seeds stand that have neither a number nor failed: 'running, step 3 of 8', 'not begun'."""
     unavailable: str = ""
     """Why nothing can yield this number yet."""
 
@@ -150,7 +152,7 @@ def _rows(result: StudyResult, columns: tuple[Column, ...], published: Published
     of_paper = {row.id: row for row in published.rows} if published else {}
     rows, baselines = list[Row](), dict[tuple[str, ...], Row]()
     for name, own_label in {variant.name: variant.label for variant in result.plan.variants}.items():
-        label = of_paper[name].label if name in of_paper else own_label
+        label = of_paper[name].title if name in of_paper else own_label
         values = of_paper[name].values if name in of_paper else {}
         cells = {c.id: _cell(result, name, c.id, values.get(c.id)) for c in columns}
         rows.append(Row(name, label, _with_derived(result, name, cells)))
@@ -199,6 +201,7 @@ def _with_derived(result: StudyResult, variant: str, cells: dict[str, Cell]) -> 
 
 
 def _score(result: StudyResult, stages: dict[int, Stage]) -> Score:
+    pending = [s for s in stages.values() if s.fingerprint not in result.records and s.fingerprint not in result.failed]
     found = {seed: result.records.get(stage.fingerprint) for seed, stage in stages.items()}
     records = {seed: record for seed, record in found.items() if record is not None}
     return Score(
@@ -206,7 +209,17 @@ def _score(result: StudyResult, stages: dict[int, Stage]) -> Score:
         max((record.coverage["n"] for record in records.values()), default=0),
         min((record.coverage["covered"] for record in records.values()), default=0),
         tuple(result.failed[stage.fingerprint] for stage in stages.values() if stage.fingerprint in result.failed),
+        tuple(sorted((_waits(result, stage) for stage in pending), key=lambda text: text == NOT_BEGUN)),
     )
+
+
+def _waits(result: StudyResult, stage: Stage) -> str:
+    """Where a probe without a result stands, or what it waits for."""
+    state = result.state(stage)
+    for needed in stage.inputs if state == NOT_BEGUN else ():
+        if (other := result.state(needed)) not in (*DONE, NOT_BEGUN):
+            return f"{needed.kind} {other}"
+    return state
 
 
 def _chance(result: StudyResult, column: str) -> float | None:

@@ -16,11 +16,11 @@ def percent(value: float | None) -> str:
 
 
 def score(value: Score | None) -> str:
-    """'43.1 ± 1.2', 'failed', 'not available', or a dash where nothing was measured."""
+    """'43.1 ± 1.2', 'failed', 'not available', where it stands, or a dash where nothing was asked for."""
     if value is not None and value.unavailable:
         return "not available"
     if value is None or value.mean is None:
-        return "failed" if value and value.failures else MISSING
+        return "failed" if value and value.failures else value.waiting[0] if value and value.waiting else MISSING
     spread = "" if value.sd is None else f" ± {value.sd:.1f}"
     return f"{value.mean:.1f}{spread}"
 
@@ -33,12 +33,12 @@ def gap(value: Gap | None) -> str:
 
 
 def coverage(value: Score | None) -> str:
-    """'240 of 240', with the number of failed seeds."""
+    """'240 of 240', with the number of failed seeds and of those that are still to come."""
     if value is None or not value.videos or not value.by_seed:
         return ""
-    failed = len(value.failures)
-    missing = f", {failed} seed{'s' if failed > 1 else ''} failed" if failed else ""
-    return f"{value.covered} of {value.videos}{missing}"
+    lacking = {"failed": len(value.failures), "to come": len(value.waiting)}
+    missing = [f", {count} seed{'s' if count > 1 else ''} {what}" for what, count in lacking.items() if count]
+    return f"{value.covered} of {value.videos}{''.join(missing)}"
 
 
 def common_coverage(table: Table, column: Column) -> str:
@@ -84,6 +84,11 @@ def roughly(seconds: float) -> str:
         if seconds < most * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} days"
+
+
+def mlflow_note(command: str) -> str:
+    """What has to run for links into MLflow to open, in one sentence; '' where that is a server."""
+    return f"Links into MLflow open while “{command}” runs on its usual port." if command else ""
 
 
 def scale_note(table: Table) -> str:

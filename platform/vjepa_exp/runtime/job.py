@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from vjepa_exp.train.world import World
 
 CHECKPOINT = "checkpoint"
-PROGRESS = "progress.json"
-FAILURE = "failure.log"
 DECODING = "decoding"
 PROGRESS_EVERY_S = 0.5
 
@@ -89,31 +86,6 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.reason} (log: {self.log})" if self.log else self.reason
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a running stage stands."""
-
-    phase: str
-    done: int
-    total: int
-    loss: float | None = None
-    per_s: float | None = None
-
-    def write(self, folder: Path) -> None:
-        """Put it where the driver looks; a reader sees the old state or the new one."""
-        aside = folder / f".{PROGRESS}.part"
-        aside.write_text(json.dumps(vars(self)), encoding="utf-8")
-        aside.replace(folder / PROGRESS)
-
-    @staticmethod
-    def read(folder: Path) -> Progress | None:
-        """What was written last, None if nothing was."""
-        try:
-            return Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
 
 
 class Throttle:

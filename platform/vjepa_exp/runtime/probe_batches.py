@@ -8,11 +8,12 @@ from typing import Literal
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.data.source import EvalSource
 from vjepa_exp.evals.label_fraction import labelled_rows
-from vjepa_exp.runtime.job import Progress, StageJob, Throttle
+from vjepa_exp.runtime.job import StageJob, Throttle
 from vjepa_exp.runtime.stream import Batch, stream
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.track.progress import Progress
 from vjepa_exp.train.world import World
 
 

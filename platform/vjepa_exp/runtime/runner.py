@@ -22,13 +22,14 @@ from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.runtime.environment import prepare, uninterrupted
-from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, Progress, StageJob, manifest_name
+from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob, manifest_name
 from vjepa_exp.runtime.slots import choose_slots
 from vjepa_exp.runtime.view import View, duration
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe
 from vjepa_exp.track.mirror import Mirror
+from vjepa_exp.track.progress import Progress
 from vjepa_exp.track.tracker import Tracker
 
 SCRATCH, FEATURES = ".ray", "features"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from vjepa_exp.runtime.job import Progress, StageJob, Throttle
+from vjepa_exp.runtime.job import StageJob, Throttle
 from vjepa_exp.track.journal import JOURNAL, Journal
+from vjepa_exp.track.progress import Progress
 from vjepa_exp.train.hooks import every, log_metrics
 from vjepa_exp.train.loop import Hook, StepInfo
 from vjepa_exp.train.world import World

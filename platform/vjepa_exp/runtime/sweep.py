@@ -14,9 +14,10 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from vjepa_exp.runtime.job import FAILURE, Failure, Outcome, StageJob
+from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.trainer import train_stages
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.track.standing import FAILURE
 
 TRIAL_CPUS = 0.01
 """A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""

@@ -14,7 +14,7 @@ from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.evals.label_fraction import held_out_rows
 from vjepa_exp.graph.packs import probes_at_once
 from vjepa_exp.graph.result import CHOSEN
-from vjepa_exp.runtime.job import Outcome, Progress, StageJob, Throttle
+from vjepa_exp.runtime.job import Outcome, StageJob, Throttle
 from vjepa_exp.runtime.probe_batches import (
     held_out_source,
     labelled_videos,
@@ -27,6 +27,7 @@ from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.track.progress import Progress
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import every, log_metrics
 from vjepa_exp.train.loop import Hook, StepInfo

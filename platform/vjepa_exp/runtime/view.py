@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from vjepa_exp.runtime.job import PROGRESS, Progress, StageJob
+from vjepa_exp.runtime.job import StageJob
+from vjepa_exp.track.progress import PROGRESS, STARTS, Progress
 from vjepa_exp.track.starts import read_starts
 
 LIVE_S = 0.5
@@ -80,7 +82,8 @@ class View:
 
     def begun(self, job: StageJob) -> None:
         """A stage has begun."""
-        (job.folder / PROGRESS).unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk: the stage itself fails of it, and says so
+            STARTS.write(job.folder)
         self._says = ""
         with self._lock:
             starts = len(read_starts(job.folder))
@@ -121,7 +124,8 @@ class View:
             self._bars.update(self._all, description=name, completed=self._done, text=", ".join(filter(None, words)))
 
     def _show(self, running: _Running, progress: Progress | None) -> None:
-        name, text = running.job.label, _text(running, progress) if progress else "starts"
+        progress = progress if progress and progress.total else None
+        name, text = running.job.label, _text(running, progress) if progress else STARTS.phase
         if self._bars is None:
             if running.said != text:
                 self._console.print(f"{name}  {text}", soft_wrap=True)
@@ -130,7 +134,7 @@ class View:
         if running.task is None:
             running.task = self._bars.add_task(name, total=None, text="")
         if progress is None:
-            self._bars.update(running.task, text=f"starts, {duration(time.monotonic() - running.since)}")
+            self._bars.update(running.task, text=f"{text}, {duration(time.monotonic() - running.since)}")
         else:
             self._bars.update(running.task, completed=progress.done, total=progress.total, text=text)
 

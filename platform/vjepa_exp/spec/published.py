@@ -21,6 +21,37 @@ from vjepa_exp.spec.problems import validate
 DIGITS = 12
 
 
+class Panel(Spec):
+    """One of the panels of a figure."""
+
+    id: Name
+    title: str
+    x: str = Field(description="What is across.")
+
+
+class Place(Spec):
+    """Where the point of a row stands in a figure whose horizontal axis is no column."""
+
+    panel: Name
+    x: float
+    line: str = Field("", description="Points of one panel with the same text are joined.")
+
+
+class Plot(Spec):
+    """How a figure is drawn."""
+
+    y: Name = Field(description="The column that is up.")
+    x: Name | None = Field(None, description="The column that is across; without it every row says `at`.")
+    log: bool = Field(False, description="Whether the horizontal axis is logarithmic.")
+    panels: tuple[Panel, ...] = ()
+
+    @model_validator(mode="after")
+    def _across(self) -> Self:
+        if (self.x is None) == (not self.panels):
+            raise ValueError("give either 'x' or 'panels'")
+        return self
+
+
 class PublishedColumn(Spec):
     """One column."""
 
@@ -39,11 +70,17 @@ class PublishedRow(Spec):
     earlier: dict[Name, float] = Field(
         {}, description="What the earlier version of the paper (ICLR 2024 submission) prints. Other runs: never mixed."
     )
+    at: Place | None = None
     setting: str = Field("", description="What the row is, where its label does not say it.")
     proposed: bool = Field(False, description="The setting itself is not printed in the final paper.")
     repaired: dict[Name, str] = Field({}, description="Column -> the repair that the number comes from.")
     uncertain: dict[Name, str] = Field({}, description="Column -> why the printed number may be wrong.")
     digest: str
+
+    @property
+    def title(self) -> str:
+        """The label, behind the letter of its panel."""
+        return f"({self.at.panel}) {self.label}" if self.at else self.label
 
     def fingerprint(self, where: str) -> str:
         """Digest of the numbers of this row of a table or figure ('table4')."""
@@ -80,6 +117,7 @@ class PublishedTable(Spec):
     protocol: str
     columns: tuple[PublishedColumn, ...] = Field(min_length=1)
     rows: tuple[PublishedRow, ...] = Field(min_length=1)
+    plot: Plot | None = None
     repairs: tuple[Repair, ...] = ()
     uncertain: tuple[Doubt, ...] = ()
 
@@ -98,8 +136,15 @@ class PublishedTable(Spec):
         if (self.table is None) == (self.figure is None):
             raise ValueError("give either 'table' or 'figure'")
         columns = [column.id for column in self.columns]
+        panels = [panel.id for panel in self.plot.panels] if self.plot else []
+        for axis in (self.plot.x, self.plot.y) if self.plot else ():
+            if axis is not None and axis not in columns:
+                raise ValueError(f"plot names '{axis}', which is no column")
         known = {repair.id for repair in self.repairs} | {doubt.id for doubt in self.uncertain}
         for i, row in enumerate(self.rows):
+            fits = row.at.panel in panels if row.at else not panels
+            if not fits:
+                raise ValueError(f"rows.{i}.at must name a panel of the plot: {', '.join(panels) or 'it has none'}")
             unknown = [c for part in (row.values, row.sd, row.earlier, row.uncertain, row.repaired) for c in part]
             for column in unknown:
                 if column not in columns:

@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 from vjepa_exp.graph.store import Store
 
 EXPERIMENT = "vjepa-exp"
+LOOPBACK, UI_PORT = "127.0.0.1", 5000
+"""Where `vjepa-exp ui` listens, if nothing else does."""
 
 
 def tracking_uri(store: Store, uri: str | None) -> str:

@@ -20,7 +20,15 @@ from vjepa_exp.graph.provenance import code_version
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
 from vjepa_exp.graph.variants import Variant
-from vjepa_exp.track.database import EXPERIMENT, artifact_folder, database_file, make_database, tracking_uri
+from vjepa_exp.track.database import (
+    EXPERIMENT,
+    LOOPBACK,
+    UI_PORT,
+    artifact_folder,
+    database_file,
+    make_database,
+    tracking_uri,
+)
 from vjepa_exp.track.journal import JOURNAL, Row, read_journal
 from vjepa_exp.track.ledger import Entry, Ledger, Status
 from vjepa_exp.track.starts import Start, read_starts
@@ -66,6 +74,19 @@ class Tracker:
         """The MLflow run of a stage, None if MLflow does not know it yet."""
         entry = self._ledger.entries.get(stage.id)
         return entry.run_id if entry else None
+
+    def page(self, stage: Stage | None = None) -> str | None:
+        """Address of the run of a stage, or of the study, in MLflow's pages; None if there is no run or no page."""
+        entry = self._ledger.entries.get(stage.id if stage else STUDY)
+        server = f"http://{LOOPBACK}:{UI_PORT}" if self._is_own else self.uri
+        if entry is None or not server.startswith(("http://", "https://")):
+            return None
+        return f"{server.rstrip('/')}/#/runs/{entry.run_id}"
+
+    @property
+    def page_note(self) -> str:
+        """What has to run for the pages to open; '' where a server is always there."""
+        return f"vjepa-exp ui{self._store.option}" if self._is_own else ""
 
     def up_to_date(self) -> bool:
         """Whether MLflow has been told that the whole study is finished."""

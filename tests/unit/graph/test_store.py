@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -118,3 +121,29 @@ def test_a_second_run_on_one_store_is_told_who_holds_it(store: Store) -> None:
         other.kill()
     with store.lock():
         assert f"process {os.getpid()} " in (store.root / ".lock").read_text()
+
+
+def test_whether_a_run_holds_the_store_is_told_without_taking_it(store: Store) -> None:
+    assert store.held_since() is None
+    assert not store.root.exists()
+    before = time.time()
+    with store.lock():
+        since = store.held_since()
+        assert since is not None
+        assert before - 1 <= since <= time.time() + 1
+        assert store.held_since() == since
+    assert store.held_since() is None
+    with store.lock():
+        pass
+
+
+def test_a_glance_at_the_lock_does_not_keep_a_run_from_it(store: Store) -> None:
+    with store.lock():
+        pass
+    with (store.root / ".lock").open() as glance:
+        fcntl.flock(glance, fcntl.LOCK_SH)
+        release = threading.Timer(0.05, lambda: fcntl.flock(glance, fcntl.LOCK_UN))
+        release.start()
+        with store.lock():
+            pass
+        release.join()

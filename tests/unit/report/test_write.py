@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +16,9 @@ from PIL import Image
 
 from vjepa_exp.report.write import write_report
 from vjepa_exp.track.starts import Start, note_start
+from vjepa_exp.track.tracker import Tracker
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 
 
 class Page(HTMLParser):
@@ -31,7 +39,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.text.append(data)
 
     @property
@@ -113,4 +121,66 @@ def test_restarts_are_in_the_report_and_a_run_without_any_does_not_speak_of_them
 def test_study_without_any_result_is_still_written(finish, tmp_path: Path) -> None:
     study = finish("quickstart.yaml", "paper", lambda *_: 0.0, failed=lambda stage: True)
     names = {path.name for path in write_report(study.result, study.store, tmp_path / "report", "x")}
-    assert names == {"report.md", "report.html", "masks.png"}
+    assert names == {"report.md", "report.html", "report.tex", "masks.png"}
+
+
+def test_a_report_replaces_the_former_one_and_leaves_nothing_else(finish, tmp_path: Path) -> None:
+    study, folder = finish("quickstart.yaml", "paper", lambda *_: 50.0), tmp_path / "report"
+    before = {path.name for path in write_report(study.result, study.store, folder, "first")}
+    write_report(study.result, study.store, folder, "second")
+    assert {path.name for path in folder.iterdir()} == before
+    assert all("second" in (folder / name).read_text() for name in ("report.md", "report.html", "report.tex"))
+
+
+def test_stages_and_the_study_link_to_their_runs_in_mlflow(finish, tmp_path: Path) -> None:
+    study = finish("quickstart.yaml", "paper", lambda *_: 50.0)
+    without = write_report(study.result, study.store, tmp_path / "report", "x")
+    assert not any("MLflow" in path.read_text(encoding="utf-8") for path in without[:2])
+
+    tracker = Tracker(study.result.plan, study.store, None)
+    tracker.sync(study.result.records, {}, {}, ended=True)
+    page, markdown = (
+        path.read_text(encoding="utf-8")
+        for path in sorted(write_report(study.result, study.store, tmp_path / "report", "x")[:2])
+    )
+    for stage in study.result.plan.stages:
+        address = f"http://127.0.0.1:5000/#/runs/{tracker.run_id(stage)}"
+        assert f'<a href="{address}"><code>{stage.id}</code></a>' in page
+        assert f"[`{stage.id}`]({address})" in markdown
+    for text in (page, markdown):
+        assert f"/#/runs/{tracker.page().rpartition('/')[2]}" in text
+        assert f"vjepa-exp ui --store {study.store.root}" in text
+
+
+PRESS = """
+<script>
+const header = document.querySelectorAll("table.scores thead tr:last-child th")[2].querySelector("button");
+const rows = () => [...document.querySelectorAll("table.scores tbody tr")].map((row) => row.cells[0].textContent);
+const seen = [rows()];
+for (let i = 0; i < 3; i++) { header.click(); seen.push(rows()); }
+document.body.dataset.seen = JSON.stringify(seen);
+</script>
+"""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+def test_a_press_on_a_header_sorts_the_rows(finish, tmp_path: Path) -> None:
+    scores = {"tube": 20.0, "causal6": 40.0, "causal12": 9.0, "multiblock": 30.0}
+
+    study = finish("table4_masking.yaml", "smoke", lambda variant, *_: scores[variant])
+    tubes = [cell.stage.fingerprint for cell in study.result.plan.cells if cell.variant == "tube"]
+    records = {key: record for key, record in study.result.records.items() if key not in tubes}
+    page = write_report(replace(study.result, records=records), study.store, tmp_path / "report", "x")[1]
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PRESS}</body>"), encoding="utf-8")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = re.search(r'data-seen="(.*?)"', dom)
+    assert found is not None
+    tube, six, twelve, multi = "random-tube[0.9]", "causal multi-block[6]", "causal multi-block[12]", "multi-block"
+    assert json.loads(unescape(found[1])) == [
+        [tube, six, twelve, multi],
+        [six, multi, twelve, tube],
+        [twelve, multi, six, tube],
+        [tube, six, twelve, multi],
+    ], "numbers as numbers, what has none at the end, the paper's order at last"

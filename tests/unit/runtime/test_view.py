@@ -11,11 +11,12 @@ from rich.console import Console
 
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime import view as view_module
-from vjepa_exp.runtime.job import PROGRESS, Progress, StageJob
+from vjepa_exp.runtime.job import StageJob
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.runtime.view import View
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.stages import DataRecipe
+from vjepa_exp.track.progress import PROGRESS, Progress
 from vjepa_exp.track.starts import Start, note_start
 
 

@@ -52,3 +52,20 @@ def test_so_is_a_row_that_took_another_ones_numbers(table4: Path) -> None:
 def test_a_file_that_is_not_a_table_is_refused(table4: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         read_published_file(edit(table4, old, new))
+
+
+@pytest.mark.parametrize(
+    ("figure", "old", "new", "message"),
+    [
+        (4, "x: samples_m", "x: samples", "plot: names 'samples', which is no column"),
+        (4, "{x: samples_m, y", "{y", "give either 'x' or 'panels'"),
+        (8, "{panel: c, x: 25", "{panel: d, x: 25", "rows.0.at:? must name a panel of the plot: a, b, c"),
+        (8, '    at: {panel: c, x: 25, line: "100 % of the length"}\n', "", "rows.0.at:? must name a panel"),
+    ],
+)
+def test_a_plot_that_does_not_fit_its_figure_is_refused(
+    repo_root: Path, tmp_path: Path, figure: int, old: str, new: str, message: str
+) -> None:
+    path = Path(shutil.copy(repo_root / "experiments" / "paper" / f"figure{figure}.yaml", tmp_path))
+    with pytest.raises(SpecError, match=message):
+        read_published_file(edit(path, old, new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 from vjepa_exp.track.database import runs_page, tracking_uri
 from vjepa_exp.track.journal import JOURNAL, Journal
+from vjepa_exp.track.ledger import Entry, Ledger
 from vjepa_exp.track.mirror import Mirror, attach
 from vjepa_exp.track.starts import Start, note_start
 from vjepa_exp.track.tracker import Tracker, flat
@@ -97,6 +99,25 @@ def test_a_run_that_was_interrupted_continues_its_mlflow_runs(plan: Plan, store:
     assert sorted(metric.step for metric in history) == list(range(1, 13))
     assert tracker.run_id(stage) == after[stage.id].info.run_id
     assert after[stage.id].info.start_time == 1_000_000_250
+
+
+def test_pages_of_runs_are_where_the_browser_finds_them(plan: Plan, store: Store) -> None:
+    stage, tracker = plan.stages[0], Tracker(plan, store, None)
+    assert tracker.page(stage) is None
+    tracker.sync(finish(store, plan), {}, {}, ended=True)
+    assert tracker.page(stage) == f"http://127.0.0.1:5000/#/runs/{tracker.run_id(stage)}"
+    assert tracker.page() not in (None, tracker.page(stage))
+    assert tracker.page_note == f"vjepa-exp ui --store {store.root}"
+
+    (told,) = (store.root / "tracking").iterdir()
+    known = {key: Entry(**entry) for key, entry in json.loads(told.read_text(encoding="utf-8")).items()}
+    run = known[stage.id].run_id
+    for uri, page in (("https://host/", f"https://host/#/runs/{run}"), ("sqlite:///other.db", None)):
+        ledger = Ledger(store.root / "tracking", told.stem.rpartition("-")[0], uri)
+        ledger.entries = known
+        ledger.save()
+        server = Tracker(plan, store, uri)
+        assert (server.page(stage), server.page_note) == (page, "")
 
 
 def test_restarts_and_unreadable_videos_are_metrics(plan: Plan, store: Store) -> None:
