@@ -125,7 +125,7 @@ class View:
 
     def _show(self, running: _Running, progress: Progress | None) -> None:
         progress = progress if progress and progress.total else None
-        name, text = running.job.label, _text(running, progress) if progress else STARTS.phase
+        name, text = running.job.label, _text(running, progress) if progress else "starts"
         if self._bars is None:
             if running.said != text:
                 self._console.print(f"{name}  {text}", soft_wrap=True)

@@ -37,5 +37,5 @@ class Progress:
         return f"{self.phase} {self.done} of {self.total}" if self.total else self.phase
 
 
-STARTS = Progress("starts", 0, 0)
+STARTS = Progress("workers start", 0, 0)
 """A stage whose workers are not there yet."""

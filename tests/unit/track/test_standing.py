@@ -82,7 +82,7 @@ def test_a_stage_runs_from_its_start_on(plan: Plan, store: Store, stage: Stage) 
     folder = store.begin(stage)
     with store.lock():
         STARTS.write(folder)
-        assert standing(plan, store).state(stage) == "running, starts"
+        assert standing(plan, store).state(stage) == "running, workers start"
     assert standing(plan, store).state(stage) == "not begun", "nothing of it is kept"
 
 
