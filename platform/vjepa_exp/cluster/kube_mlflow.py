@@ -60,7 +60,7 @@ def _mlflow_pod(spec: ClusterSpec, password: Tree) -> Tree:
         "image": spec.image,
         "command": ["mlflow", "server", "--host", "0.0.0.0", "--port", str(MLFLOW_PORT)],
         "args": [
-            f"--backend-store-uri=postgresql://mlflow@{_postgres(spec)}/mlflow",
+            f"--backend-store-uri=postgresql+psycopg2://mlflow@{_postgres(spec)}/mlflow",
             f"--artifacts-destination={artifacts_folder(spec)}",
             f"--allowed-hosts={','.join(hosts)}",
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from vjepa_exp.cluster.head_mlflow import head_mlflow_commands
 from vjepa_exp.cluster.layout import (

@@ -5,11 +5,10 @@ It belongs to the execution: nothing of it enters a recipe or a fingerprint.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
 from vjepa_exp.spec.document import Document, read_yaml
@@ -17,65 +16,24 @@ from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.execution import GpuName
 from vjepa_exp.spec.machine_types import GPU_MEMORY_GB, Cloud, MachineType, cpu_machine, gpu_counts, gpu_machine
 from vjepa_exp.spec.problems import validate
+from vjepa_exp.spec.texts import (
+    AbsolutePath,
+    ClusterName,
+    HttpUri,
+    Image,
+    KubeName,
+    Labels,
+    OneLine,
+    StorageUri,
+    UserName,
+    VariableName,
+    ZoneName,
+)
 
 Provider = Literal["aws", "gcp", "kuberay"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 
 SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "ACCESS_KEY", "API_KEY", "PRIVATE_KEY")
-
-
-def _text(pattern: str, wanted: str) -> AfterValidator:
-    compiled = re.compile(pattern)
-
-    def check(value: str) -> str:
-        if compiled.fullmatch(value) is None:
-            raise ValueError(f"{value!r} should be {wanted}")
-        return value
-
-    return AfterValidator(check)
-
-
-ClusterName = Annotated[
-    str, _text(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", "at most 40 of a-z, 0-9 and '-', beginning with a letter")
-]
-"""A name that Kubernetes and both clouds take, with room for what they hang on to it."""
-KubeName = Annotated[
-    str, _text(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "a Kubernetes name: at most 63 of a-z, 0-9 and '-'")
-]
-LabelKey = Annotated[
-    str,
-    _text(
-        r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?",
-        "the key of a Kubernetes label: [prefix/]name",
-    ),
-]
-LabelValue = Annotated[
-    str,
-    _text(
-        r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?",
-        "the value of a Kubernetes label: at most 63 letters, digits, '-', '_' and '.'",
-    ),
-]
-Labels = dict[LabelKey, LabelValue]
-Image = Annotated[
-    str,
-    _text(
-        r"[a-z0-9][a-z0-9._/-]*(?::[0-9]+/[a-z0-9._/-]+)?(?::(?!latest$)[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})",
-        "a container image with a tag other than 'latest', or a digest: without one, nodes may run different code",
-    ),
-]
-StorageUri = Annotated[
-    str,
-    _text(
-        r"nfs://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9._/-]*)|pvc://[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
-        "nfs://SERVER/PATH or, on Kubernetes, pvc://CLAIM: results are kept on a shared disk, not yet in a bucket",
-    ),
-]
-AbsolutePath = Annotated[str, _text(r"(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)+", "an absolute path without spaces")]
-HttpUri = Annotated[str, _text(r"https?://[^\s/@]+(?:/\S*)?", "http(s)://SERVER, without a password")]
-VariableName = Annotated[str, _text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-OneLine = Annotated[str, _text(r"[^\n\r\0]*", "one line")]
-ZoneName = Annotated[str, _text(r"[a-z]+-[a-z0-9-]+", "the name of a region or zone, such as us-east-1a")]
 
 
 class AwsSpec(Spec):
@@ -84,7 +42,7 @@ class AwsSpec(Spec):
     region: ZoneName
     zones: tuple[ZoneName, ...] = Field(min_length=1, description="Tried in this order.")
     machine_image: OneLine = Field(description="AMI with Docker and NVIDIA's driver, or resolve:ssm:PARAMETER.")
-    ssh_user: VariableName = "ubuntu"
+    ssh_user: UserName = "ubuntu"
     security_groups: tuple[OneLine, ...] = Field(
         (), description="Of all nodes; empty: Ray makes one, which lets SSH in from anywhere."
     )
@@ -107,7 +65,7 @@ class GcpSpec(Spec):
     region: ZoneName
     zone: ZoneName = Field(description="Ray's autoscaler takes one.")
     machine_image: OneLine = Field(description="Image or image family with Docker and NVIDIA's driver.")
-    ssh_user: VariableName = "ubuntu"
+    ssh_user: UserName = "ubuntu"
 
     @model_validator(mode="after")
     def _zone(self) -> Self:
@@ -179,11 +137,9 @@ class GpuGroup(DecodeGroup):
 
     @model_validator(mode="after")
     def _sold(self) -> Self:
-        sizes = GPU_MEMORY_GB[self.accelerator]
-        if self.gpu_memory_gb not in sizes:
-            raise ValueError(
-                f"gpu_memory_gb {self.gpu_memory_gb} is no size of an {self.accelerator}: {' or '.join(map(str, sizes))}"
-            )
+        if self.gpu_memory_gb not in GPU_MEMORY_GB[self.accelerator]:
+            sizes = " or ".join(map(str, GPU_MEMORY_GB[self.accelerator]))
+            raise ValueError(f"gpu_memory_gb {self.gpu_memory_gb} is no size of an {self.accelerator}: {sizes}")
         return self
 
 
@@ -227,7 +183,7 @@ class ClusterSpec(Spec):
     idle_timeout_minutes: PositiveFloat = Field(10.0, description="A node that is idle for so long goes.")
     storage: StorageSpec
     tracking: Tracking
-    environment: dict[VariableName, OneLine] = Field({}, description="Variables of every container; no secrets.")
+    environment: dict[VariableName, OneLine] = Field({}, description="Variables of Ray's containers; no secrets.")
 
     @model_validator(mode="after")
     def _no_secrets(self) -> Self:
@@ -283,9 +239,7 @@ class ClusterSpec(Spec):
         asked = self.head if group == "head" or self.decode is None else self.decode
         machine = cpu_machine(cloud, asked.cpus, asked.memory_gib)
         if machine is None:
-            raise ValueError(
-                f"{group}.cpus {asked.cpus} with {asked.memory_gib} GiB is more than a machine of {cloud} has"
-            )
+            raise ValueError(f"{group}.cpus {asked.cpus} with {asked.memory_gib} GiB is more than {cloud} sells")
         return machine
 
 

@@ -7,6 +7,7 @@ import shlex
 import stat
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_nothing_listens_for_everybody(rendered: Render) -> None:
 
 def _options(command: str) -> list[tuple[str, str]]:
     words = command.split()
-    return [(word, previous) for previous, word in zip(words, words[1:], strict=False)]
+    return [(word, previous) for previous, word in pairwise(words)]
 
 
 def test_variables_arrive_as_they_were_written(rendered: Render) -> None:

@@ -62,7 +62,7 @@ def test_a_cluster_names_its_providers_and_machines(tmp_path: Path) -> None:
             "max_nodes: 4",
             "max_nodes: 4\nhead: {cpus: 400}",
             12,
-            "head.cpus: 400 with 32 GiB is more than a machine of aws has",
+            "head.cpus: 400 with 32 GiB is more than aws sells",
         ),
         ("[us-east-1a]", "[us-east-1a, us-west-2a]", 4, "zones.1: us-west-2a is not in region us-east-1"),
         ("nfs://10.0.0.2/share", "s3://bucket/runs", 12, "results are kept on a shared disk, not yet in a bucket"),
@@ -91,5 +91,5 @@ def test_a_cluster_without_the_provider_says_which_it_has(tmp_path: Path) -> Non
 def test_spot_pods_need_the_labels_of_spot_nodes(tmp_path: Path) -> None:
     changes = (("  aws: {region: us-east-1, zones: [us-east-1a], machine_image: ami-1}", "  kuberay: {}"),)
     read_cluster(cluster(tmp_path, *changes))
-    with pytest.raises(SpecError, match="gpu.spot: needs providers.kuberay.spot_nodes"):
+    with pytest.raises(SpecError, match=r"gpu\.spot: needs providers.kuberay.spot_nodes"):
         read_cluster(cluster(tmp_path, *changes, ("max_nodes: 4", "max_nodes: 4\n  spot: true")))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jsonschema
 import pytest
+import yaml
 
 from vjepa_exp.spec.schema import cluster_schema, experiment_schema, profile_schema
 
