@@ -34,7 +34,8 @@ def head_mlflow_commands(spec: ClusterSpec) -> list[str]:
             "mlflow",
             f"-p 127.0.0.1:{MLFLOW_PORT}:{MLFLOW_PORT} -v {artifacts}:{artifacts} {spec.image} "
             f"mlflow server --host 0.0.0.0 --port {MLFLOW_PORT} "
-            f"--backend-store-uri postgresql+psycopg2://mlflow@mlflow-postgres/mlflow --artifacts-destination {artifacts}",
+            f"--backend-store-uri postgresql+psycopg2://mlflow@mlflow-postgres/mlflow "
+            f"--artifacts-destination {artifacts}",
         ),
     ]
 
