@@ -36,7 +36,7 @@ def _node_config(gcp: GcpSpec, machine: MachineType, disk_gib: int, *, spot: boo
         "autoDelete": True,
         "type": "PERSISTENT",
         "initializeParams": {
-            "diskSizeGb": disk_gib,
+            "diskSizeGb": str(disk_gib),  # an int64 is a string in Google's JSON
             "diskType": f"projects/{gcp.project}/zones/{gcp.zone}/diskTypes/{machine.disk_type}",
             "sourceImage": gcp.machine_image,
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -11,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from vjepa_exp.cluster.layout import Tree
@@ -94,6 +97,23 @@ def test_ec2_takes_the_nodes(rendered: Render) -> None:
         assert not report.has_errors(), report.generate_report()
 
 
+def test_compute_engine_takes_the_nodes(rendered: Render) -> None:
+    """Against the description of its API that Google's client carries; runs with the extra `cluster`."""
+    client = pytest.importorskip("googleapiclient", reason="pip install 'vjepa-exp[cluster]' to check GCP's nodes")
+    described = Path(client.__file__).parent / "discovery_cache" / "documents" / "compute.v1.json"
+    schemas = json.loads(described.read_text(encoding="utf-8"))["schemas"]
+    for schema in schemas.values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    # Its references name a schema without saying where it stands.
+    text = re.sub(r'"\$ref": "(\w+)"', r'"$ref": "#/schemas/\1"', json.dumps(schemas))
+    root = {"$ref": "#/schemas/Instance", "schemas": json.loads(text)}
+    for node in one(rendered("gcp"))["available_node_types"].values():
+        jsonschema.validate(node["node_config"], root)
+        with pytest.raises(jsonschema.ValidationError, match="machineTyp"):
+            jsonschema.validate({**node["node_config"], "machineTyp": "a2"}, root)
+
+
 def test_what_has_to_be_told_to_the_head_is_in_no_worker(rendered: Render) -> None:
     config = one(rendered("aws"))
     assert any("mlflow server" in command for command in config["initialization_commands"])
@@ -108,13 +128,9 @@ def test_nothing_listens_for_everybody(rendered: Render) -> None:
     [start] = [command for command in config["head_start_ray_commands"] if "--head" in command]
     assert "--dashboard-host=127.0.0.1" in start
     assert "-e RAY_AUTH_MODE=token" in config["docker"]["run_options"]
-    published = [w for c in config["initialization_commands"] for w, p in _options(c) if p == "-p"]
+    containers = [command for command in config["initialization_commands"] if "docker run" in command]
+    published = [word for command in containers for previous, word in pairwise(command.split()) if previous == "-p"]
     assert published == ["127.0.0.1:5000:5000"]
-
-
-def _options(command: str) -> list[tuple[str, str]]:
-    words = command.split()
-    return [(word, previous) for previous, word in pairwise(words)]
 
 
 def test_variables_arrive_as_they_were_written(rendered: Render) -> None:

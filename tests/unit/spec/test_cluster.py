@@ -47,7 +47,7 @@ def test_a_cluster_names_its_providers_and_machines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "words"),
     [
-        ("max_nodes: 4", "max_node: 4", 11, "Did you mean 'max_nodes'?"),
+        ("max_nodes: 4", "max_nodes: 4\n  min_node: 1", 12, "Did you mean 'min_nodes'?"),
         ("name: team", "name: Team_A", 1, "name: 'Team_A' should be at most 40 of a-z"),
         (":0.1.0", "", 2, "image: 'registry.example.com/vjepa-exp' should be a container image with a tag"),
         (":0.1.0", ":latest", 2, "a tag other than 'latest'"),
