@@ -156,3 +156,33 @@ def test_kubernetes_own_models_take_every_object(rendered: Render) -> None:
         models.V1PodSpec.model_validate(pod)
         with pytest.raises(ValueError, match="toleration"):
             models.V1PodSpec.model_validate({**pod, "toleration": []})
+
+
+FIELDS = {
+    "RayJobSpec": "entrypoint submissionMode backoffLimit shutdownAfterJobFinishes ttlSecondsAfterFinished "
+    "rayClusterSpec",
+    "RayClusterSpec": "rayVersion enableInTreeAutoscaling autoscalerOptions authOptions headGroupSpec workerGroupSpecs",
+    "AutoscalerOptions": "version idleTimeoutSeconds upscalingMode",
+    "AuthOptions": "mode",
+    "HeadGroupSpec": "serviceType rayStartParams template",
+    "WorkerGroupSpec": "groupName replicas minReplicas maxReplicas rayStartParams resources template",
+}
+"""Fields of KubeRay's API that we use, by its reference; pods are Kubernetes' own."""
+
+
+def test_only_fields_of_kuberays_api_are_written(rendered: Render) -> None:
+    job = rendered("kuberay")["team.rayjob.yaml"][0]["spec"]
+    cluster = job["rayClusterSpec"]
+    parts = [
+        ("RayJobSpec", job),
+        ("RayClusterSpec", cluster),
+        ("AutoscalerOptions", cluster["autoscalerOptions"]),
+        ("AuthOptions", cluster["authOptions"]),
+        ("HeadGroupSpec", cluster["headGroupSpec"]),
+        *(("WorkerGroupSpec", group) for group in cluster["workerGroupSpecs"]),
+    ]
+    for name, part in parts:
+        assert set(part) <= set(FIELDS[name].split()), name
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for values in (group["rayStartParams"], group.get("resources", {})):
+            assert all(isinstance(value, str) for value in values.values())
