@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vjepa_exp.cluster.layout import MLFLOW_PORT, USER_ID, artifacts_folder
+from vjepa_exp.cluster.layout import MLFLOW_PORT, NO_JOBS, USER_ID, artifacts_folder
 from vjepa_exp.spec.cluster import ClusterSpec, InClusterTracking
 
 SERVER = f"http://127.0.0.1:{MLFLOW_PORT}"
@@ -19,6 +19,7 @@ def head_mlflow_commands(spec: ClusterSpec) -> list[str]:
     """
     assert isinstance(spec.tracking, InClusterTracking)
     artifacts = artifacts_folder(spec)
+    quiet = " ".join(f"-e {name}={value}" for name, value in NO_JOBS.items())
     write = "printf 'POSTGRES_PASSWORD=%s\\nPGPASSWORD=%s\\n'"
     return [
         f"test -s {SECRETS} || (umask 077 && mkdir -p ~/.mlflow && word=$(openssl rand -hex 24) && "
@@ -32,7 +33,7 @@ def head_mlflow_commands(spec: ClusterSpec) -> list[str]:
         ),
         _container(
             "mlflow",
-            f"-p 127.0.0.1:{MLFLOW_PORT}:{MLFLOW_PORT} -v {artifacts}:{artifacts} {spec.image} "
+            f"-p 127.0.0.1:{MLFLOW_PORT}:{MLFLOW_PORT} -v {artifacts}:{artifacts} {quiet} {spec.image} "
             f"mlflow server --host 0.0.0.0 --port {MLFLOW_PORT} "
             f"--backend-store-uri postgresql+psycopg2://mlflow@mlflow-postgres/mlflow "
             f"--artifacts-destination {artifacts}",

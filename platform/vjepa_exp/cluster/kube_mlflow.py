@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vjepa_exp.cluster.layout import MLFLOW_PORT, POSTGRES_PORT, Tree, artifacts_folder
+from vjepa_exp.cluster.layout import MLFLOW_PORT, NO_JOBS, POSTGRES_PORT, Tree, artifacts_folder
 from vjepa_exp.cluster.pods import container_security, pod_security, resources, shared_volume, shared_volume_mount
 from vjepa_exp.spec.cluster import ClusterSpec, InClusterTracking
 
@@ -64,7 +64,10 @@ def _mlflow_pod(spec: ClusterSpec, password: Tree) -> Tree:
             f"--artifacts-destination={artifacts_folder(spec)}",
             f"--allowed-hosts={','.join(hosts)}",
         ],
-        "env": [{"name": "PGPASSWORD", "valueFrom": password}],
+        "env": [
+            {"name": "PGPASSWORD", "valueFrom": password},
+            *({"name": name, "value": value} for name, value in NO_JOBS.items()),
+        ],
         "ports": [{"name": "http", "containerPort": MLFLOW_PORT}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": MLFLOW_PORT}, "periodSeconds": 10},
         "resources": resources(2, 4, None),

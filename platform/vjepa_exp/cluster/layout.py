@@ -18,6 +18,9 @@ HEAD_CPUS = 1
 """That Ray may give away on the head: the controllers of trials ask for almost nothing and are best off where no spot
 market takes the node; training and decoding ask for whole CPUs and bring nodes up."""
 
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""MLflow's own background jobs, a gigabyte of processes: nothing of ours asks for one."""
+
 TOKEN_MODE = {"RAY_AUTH_MODE": "token"}
 """Whoever talks to a node of the cluster needs its token."""
 
