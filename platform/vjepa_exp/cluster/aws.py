@@ -12,15 +12,14 @@ def aws_cluster(spec: ClusterSpec) -> Tree:
     """The file that `ray up` takes; `spec` has a section for AWS."""
     aws = spec.providers.aws
     assert aws is not None
-    head = _node_config(aws, spec.cpu_machine("aws", "head"), spec.head.disk_gib, spot=False)
-    if aws.instance_profile is not None:
-        head["IamInstanceProfile"] = {"Arn": aws.instance_profile}
+    head = _node_config(aws, spec.cpu_machine("aws", "head"), spec.head.disk_gib, aws.instance_profile)
     machine = spec.gpu_machine("aws")
-    config = _node_config(aws, machine, spec.gpu.disk_gib, spot=spec.gpu.spot)
+    role = aws.worker_instance_profile
+    config = _node_config(aws, machine, spec.gpu.disk_gib, role, spot=spec.gpu.spot)
     types = {HEAD: head_type(head), GPU: worker_type(spec.gpu, machine, config, gpu_resources(spec))}
     if spec.decode is not None:
         machine = spec.cpu_machine("aws", "decode")
-        config = _node_config(aws, machine, spec.decode.disk_gib, spot=spec.decode.spot)
+        config = _node_config(aws, machine, spec.decode.disk_gib, role, spot=spec.decode.spot)
         types[DECODE] = worker_type(spec.decode, machine, config)
     provider = {
         "type": "aws",
@@ -31,7 +30,7 @@ def aws_cluster(spec: ClusterSpec) -> Tree:
     return ray_up(spec, provider, aws.ssh_user, types)
 
 
-def _node_config(aws: AwsSpec, machine: MachineType, disk_gib: int, *, spot: bool) -> Tree:
+def _node_config(aws: AwsSpec, machine: MachineType, disk_gib: int, profile: str | None, *, spot: bool = False) -> Tree:
     """What EC2's RunInstances takes."""
     disk = {"VolumeSize": disk_gib, "VolumeType": machine.disk_type, "Encrypted": True, "DeleteOnTermination": True}
     config: Tree = {
@@ -40,6 +39,8 @@ def _node_config(aws: AwsSpec, machine: MachineType, disk_gib: int, *, spot: boo
         "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": disk}],
         "MetadataOptions": {"HttpTokens": "required"},
     }
+    if profile is not None:
+        config["IamInstanceProfile"] = {"Arn": profile}
     if aws.security_groups:
         config["SecurityGroupIds"] = list(aws.security_groups)
     if spot:

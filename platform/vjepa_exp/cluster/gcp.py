@@ -7,6 +7,9 @@ from vjepa_exp.cluster.ray_up import DECODE, GPU, HEAD, gpu_resources, head_type
 from vjepa_exp.spec.cluster import ClusterSpec, GcpSpec
 from vjepa_exp.spec.machine_types import MachineType
 
+ALL_SCOPES = "https://www.googleapis.com/auth/cloud-platform"
+"""The roles of a service account say what it may do, its scopes need not."""
+
 
 def gcp_cluster(spec: ClusterSpec) -> Tree:
     """The file that `ray up` takes; `spec` has a section for GCP."""
@@ -20,6 +23,10 @@ def gcp_cluster(spec: ClusterSpec) -> Tree:
         machine = spec.cpu_machine("gcp", "decode")
         config = _node_config(gcp, machine, spec.decode.disk_gib, spot=spec.decode.spot)
         types[DECODE] = worker_type(spec.decode, machine, config)
+    if gcp.worker_service_account is not None:
+        account = {"email": gcp.worker_service_account, "scopes": [ALL_SCOPES]}
+        for name in (name for name in types if name != HEAD):
+            types[name]["node_config"]["serviceAccounts"] = [account]
     provider = {
         "type": "gcp",
         "project_id": gcp.project,

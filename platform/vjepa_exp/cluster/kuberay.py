@@ -99,6 +99,8 @@ def _worker_pod(spec: ClusterSpec, group: DecodeGroup, nodes: dict[str, str], de
     spot = kube(spec).spot_nodes if group.spot else {}
     pod = _pod(spec, "ray-worker", resources(group.cpus, group.memory_gib, group.disk_gib, devices))
     pod["spec"]["automountServiceAccountToken"] = False  # only the head's autoscaler asks Kubernetes for anything
+    if kube(spec).worker_service_account is not None:
+        pod["spec"]["serviceAccountName"] = kube(spec).worker_service_account
     if selector := {**nodes, **spot}:
         pod["spec"]["nodeSelector"] = selector
     tolerated = [

@@ -49,6 +49,9 @@ class AwsSpec(Spec):
     instance_profile: OneLine | None = Field(
         None, description="ARN for the head; None: Ray makes one that may do all of EC2 and S3."
     )
+    worker_instance_profile: OneLine | None = Field(
+        None, description="ARN for the workers, which read videos with it; None: no role, public buckets alone."
+    )
 
     @model_validator(mode="after")
     def _zones(self) -> Self:
@@ -65,6 +68,9 @@ class GcpSpec(Spec):
     region: ZoneName
     zone: ZoneName = Field(description="Ray's autoscaler takes one.")
     machine_image: OneLine = Field(description="Image or image family with Docker and NVIDIA's driver.")
+    worker_service_account: OneLine | None = Field(
+        None, description="Address for the workers, which read videos with it; None: none, public buckets alone."
+    )
     ssh_user: UserName = "ubuntu"
 
     @model_validator(mode="after")
@@ -81,6 +87,9 @@ class KubeRaySpec(Spec):
     gpu_nodes: Labels = Field({}, description="Labels of the nodes with the GPUs.")
     decode_nodes: Labels = Field({}, description="Labels of the nodes for decoding.")
     spot_nodes: Labels = Field({}, description="Labels that spot nodes have besides.")
+    worker_service_account: KubeName | None = Field(
+        None, description="Of the workers, which read videos with it; None: the namespace's default."
+    )
     storage_class: KubeName | None = Field(None, description="Of PostgreSQL's disk; None: the cluster's default.")
 
 

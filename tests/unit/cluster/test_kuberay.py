@@ -149,7 +149,9 @@ def test_an_external_server_brings_no_pods(rendered: Render) -> None:
 def test_kubernetes_own_models_take_every_object(rendered: Render) -> None:
     """They are strict: an unknown field is an error. Runs where Kubernetes' Python client is installed."""
     models = pytest.importorskip("kubernetes", reason="pip install kubernetes to check the objects").client.models
-    files = rendered("kuberay")
+    files = rendered("kuberay", {"providers.kuberay.worker_service_account": "reader"})
+    workers = [g["template"]["spec"] for g in cluster_of(files)["spec"]["workerGroupSpecs"]]
+    assert {pod["serviceAccountName"] for pod in workers} == {"reader"}
     for document in files["team.mlflow.yaml"]:
         getattr(models, f"V1{document['kind']}").model_validate(document)
     for pod in pods({name: files[name] for name in ("team.raycluster.yaml", "team.rayjob.yaml")}):

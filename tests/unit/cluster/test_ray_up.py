@@ -91,8 +91,15 @@ def test_ec2_takes_the_nodes(rendered: Render) -> None:
     from botocore.validate import ParamValidator
 
     shape = botocore.get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
-    changes = {"providers.aws.security_groups": ["sg-1"], "providers.aws.instance_profile": "arn:aws:iam::1:x/y"}
-    for node in one(rendered("aws", changes))["available_node_types"].values():
+    profiles = {"instance_profile": "arn:aws:iam::1:head/x", "worker_instance_profile": "arn:aws:iam::1:worker/x"}
+    changes = {f"providers.aws.{name}": arn for name, arn in profiles.items()}
+    types = one(rendered("aws", changes | {"providers.aws.security_groups": ["sg-1"]}))["available_node_types"]
+    assert {name: node["node_config"]["IamInstanceProfile"]["Arn"] for name, node in types.items()} == {
+        "head": profiles["instance_profile"],
+        "gpu": profiles["worker_instance_profile"],
+        "decode": profiles["worker_instance_profile"],
+    }
+    for node in types.values():
         report = ParamValidator().validate({**node["node_config"], "MinCount": 1, "MaxCount": 1}, shape)
         assert not report.has_errors(), report.generate_report()
 
@@ -108,7 +115,10 @@ def test_compute_engine_takes_the_nodes(rendered: Render) -> None:
     # Its references name a schema without saying where it stands.
     text = re.sub(r'"\$ref": "(\w+)"', r'"$ref": "#/schemas/\1"', json.dumps(schemas))
     root = {"$ref": "#/schemas/Instance", "schemas": json.loads(text)}
-    for node in one(rendered("gcp"))["available_node_types"].values():
+    account = {"providers.gcp.worker_service_account": "reader@my-project.iam.gserviceaccount.com"}
+    types = one(rendered("gcp", account))["available_node_types"]
+    assert [name for name, node in types.items() if "serviceAccounts" in node["node_config"]] == ["gpu", "decode"]
+    for node in types.values():
         jsonschema.validate(node["node_config"], root)
         with pytest.raises(jsonschema.ValidationError, match="machineTyp"):
             jsonschema.validate({**node["node_config"], "machineTyp": "a2"}, root)
