@@ -43,7 +43,7 @@ def nfs_export(spec: ClusterSpec) -> tuple[str, str] | None:
 
 
 def run_command(spec: ClusterSpec, experiment: str, in_cluster_server: str) -> str:
-    """The command that runs an experiment on the cluster, started on its head.
+    """The command that runs an experiment on the cluster, started on its head; never on CPUs for want of GPUs.
 
     Args:
         spec: the cluster.
@@ -53,4 +53,5 @@ def run_command(spec: ClusterSpec, experiment: str, in_cluster_server: str) -> s
     server = spec.tracking.uri if isinstance(spec.tracking, ExternalTracking) else in_cluster_server
     options = ["--profile", "paper", "--store", store_folder(spec), "--tracking", server]
     registry = ["--datasets", f"{spec.storage.mount}/datasets.yaml"]
-    return shlex.join(["vjepa-exp", "run", experiment, *options, *registry, "--set", "execution.address=auto"])
+    where = ["--set", "execution.address=auto", "--set", "execution.device=cuda"]
+    return shlex.join(["vjepa-exp", "run", experiment, *options, *registry, *where])
