@@ -25,8 +25,10 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Demo videos and manifests of your own.", no_args_is_help=True)
 weights = typer.Typer(help="Checkpoints in the layout of the released V-JEPA models.", no_args_is_help=True)
+cluster = typer.Typer(help="Files for Ray clusters on AWS, GCP and Kubernetes.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")
+app.add_typer(cluster, name="cluster")
 
 Spec = Annotated[str, typer.Argument(help="Experiment file, or the name of one that comes with vjepa-exp.")]
 Study = Annotated[str | None, typer.Argument(help="Name or spec file of a started study; the last one if left out.")]
@@ -40,6 +42,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own m
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to work on; this machine if left out.")]
 
 X264Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+ClusterProvider = Literal["aws", "gcp", "kuberay"]
 PublicSet = Literal["k400", "k600", "k700", "k710", "ssv2", "howto100m", "in1k", "places205", "inat21", "ava"]
 
 STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
@@ -101,7 +104,9 @@ def report(name: Study = None, store: StoreDir = STORE) -> None:
 
 @app.command()
 def validate(
-    specs: Annotated[list[str] | None, typer.Argument(help="Experiments, profiles, registries; default: all.")] = None,
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="Experiments, profiles, registries, clusters; default: all.")
+    ] = None,
 ) -> None:
     """Check YAML files under every profile; print all problems with file and line."""
     from vjepa_exp.commands import specs as command
@@ -119,7 +124,7 @@ def list_all(store: StoreDir = STORE) -> None:
 
 @app.command()
 def schema(out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("docs")) -> None:
-    """Write the JSON Schemas of experiments and profiles, for editors."""
+    """Write the JSON Schemas of experiments, profiles and clusters, for editors."""
     from vjepa_exp.commands import specs
 
     specs.schema(out)
@@ -313,6 +318,29 @@ def weights_verify(
     from vjepa_exp.commands import weights as command
 
     _exit(command.verify(file, golden, device))
+
+
+@cluster.command("render")
+def cluster_render(
+    file: Annotated[str, typer.Argument(metavar="CLUSTER", help="Cluster file, or the name of one that comes along.")],
+    provider: Annotated[ClusterProvider | None, typer.Option(help="All that the file names if left out.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("rendered"),
+    experiment: Annotated[str, typer.Option(help="What a RayJob runs.")] = "table4_masking",
+) -> None:
+    """Write what `ray up` takes (AWS, GCP), or RayCluster, RayJob and MLflow (Kubernetes), if Ray has no objection."""
+    from vjepa_exp.commands import cluster as command
+
+    command.write(file, provider, experiment, out)
+
+
+@cluster.command("validate")
+def cluster_validate(
+    files: Annotated[list[str], typer.Argument(metavar="CLUSTERS...", help="Cluster files, or names of such.")],
+) -> None:
+    """Render clusters without writing and let Ray's own code check them; needs no cloud."""
+    from vjepa_exp.commands import cluster as command
+
+    command.validate(files)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -225,7 +225,7 @@ def test_a_study_that_nobody_fills_a_cell_of_is_refused_by_validate(call, tmp_pa
 
 def test_schema_command_writes_what_the_repository_holds(call, repo_root: Path, tmp_path: Path) -> None:
     assert call("schema", "--out", "out").code == 0
-    for name in ("experiment.schema.json", "profile.schema.json"):
+    for name in ("experiment.schema.json", "profile.schema.json", "cluster.schema.json"):
         assert (tmp_path / "out" / name).read_text() == (repo_root / "docs" / name).read_text(), "run: vjepa-exp schema"
 
 

@@ -90,6 +90,7 @@ def test_importing_a_package_is_light(tmp_path: Path, package: str) -> None:
         ["--help"],
         ["list"],
         ["validate", "experiments/quickstart.yaml"],
+        ["validate", "clusters/kuberay-a100.yaml"],
         ["plan", "experiments/table4_masking.yaml", "--profile", "paper"],
         ["plan", "experiments/paper.yaml", "--profile", "paper"],
     ],

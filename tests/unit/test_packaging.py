@@ -34,12 +34,13 @@ def wheel(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("vjepa_exp-*.whl"))
 
 
-def test_wheel_holds_the_packages_and_every_experiment(repo_root: Path, wheel: Path) -> None:
+def test_wheel_holds_the_packages_and_every_experiment_and_cluster(repo_root: Path, wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         str(Path("vjepa_exp/_experiments") / path.relative_to(repo_root / "experiments"))
         for path in (repo_root / "experiments").rglob("*.yaml")
     }
+    expected |= {f"vjepa_exp/_clusters/{path.name}" for path in (repo_root / "clusters").glob("*.yaml")}
     for source_root in ("platform", "models", "ablations"):
         folder = repo_root / source_root
         expected |= {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
@@ -55,7 +56,13 @@ def test_wheel_holds_the_packages_and_every_experiment(repo_root: Path, wheel: P
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["validate", "experiments/quickstart.yaml"], ["plan", "experiments/table4_masking.yaml"]],
+    [
+        ["list"],
+        ["validate", "experiments/quickstart.yaml"],
+        ["validate", "clusters/aws-a100.yaml"],
+        ["plan", "experiments/table4_masking.yaml"],
+        ["cluster", "render", "gcp-a100", "--out", "rendered"],
+    ],
     ids=" ".join,
 )
 def test_wheel_works_outside_the_checkout(repo_root: Path, wheel: Path, tmp_path: Path, arguments: list[str]) -> None:

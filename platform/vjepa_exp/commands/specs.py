@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vjepa_exp.commands.cluster import clusters_folder, find_cluster
 from vjepa_exp.commands.console import console
 from vjepa_exp.graph.plan import build_plan
 from vjepa_exp.report.published import experiments_folder, require_cells
+from vjepa_exp.spec.cluster import is_cluster, read_cluster
 from vjepa_exp.spec.collection import collected, is_collection
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.document import read_yaml
@@ -58,13 +60,14 @@ def find_experiments(spec: str) -> list[Path]:
 
 
 def validate(specs: Sequence[str]) -> None:
-    """Check experiments (every profile, every variant), profiles and registries; all of the project's if none is named.
+    """Check experiments (every profile, every variant), profiles, registries and clusters; all of the project's if none
+    is named.
 
     Raises:
         SpecError: with the problems of all files.
     """
     problems = list[Problem]()
-    for file in [find_experiment(spec) for spec in specs] or _all_files(experiments_folder()):
+    for file in [_find(spec) for spec in specs] or _all_files(experiments_folder(), clusters_folder()):
         try:
             what = _check(file)
         except SpecError as error:
@@ -75,10 +78,14 @@ def validate(specs: Sequence[str]) -> None:
         raise SpecError(problems)
 
 
-def _all_files(folder: Path) -> list[Path]:
-    """Experiments, their blocks and profiles, and the published numbers."""
+def _find(spec: str) -> Path:
+    return find_cluster(spec) if spec.startswith("clusters/") else find_experiment(spec)
+
+
+def _all_files(folder: Path, clusters: Path) -> list[Path]:
+    """Experiments, their blocks and profiles, the published numbers, and clusters."""
     below = [sorted((folder / name).glob("*.yaml")) for name in ("fragments", "profiles", "paper")]
-    return [*experiment_files(folder), *(file for files in below for file in files)]
+    return [*experiment_files(folder), *(file for files in below for file in files), *sorted(clusters.glob("*.yaml"))]
 
 
 def _check(file: Path) -> str:
@@ -93,6 +100,8 @@ def _check(file: Path) -> str:
         return f"{read_published_file(file).heading} as published"
     if "fragments" in document.data:
         return f"{check_fragments(file)} blocks"
+    if is_cluster(document):
+        return f"cluster for {', '.join(read_cluster(file)[1])}"
     if is_collection(document):
         return f"{len(collected(document))} experiments"
     experiment = read_experiment(file)
@@ -108,6 +117,6 @@ def _check(file: Path) -> str:
 
 
 def schema(folder: Path) -> None:
-    """Write the JSON Schemas of experiments and profiles."""
+    """Write the JSON Schemas of experiments, profiles and clusters."""
     for path in write_schemas(folder):
         console().print(str(path), soft_wrap=True)

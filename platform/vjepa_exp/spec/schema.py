@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.experiment import Experiment, Profile
 
 
@@ -27,11 +28,17 @@ def profile_schema() -> dict[str, Any]:
     return {**Profile.model_json_schema(mode="validation"), "title": "vjepa-exp profile"}
 
 
+def cluster_schema() -> dict[str, Any]:
+    """Schema of a cluster file."""
+    return {**ClusterSpec.model_json_schema(mode="validation"), "title": "vjepa-exp cluster"}
+
+
 def write_schemas(folder: Path) -> list[Path]:
-    """Write both schemas into `folder` and return their paths."""
+    """Write all schemas into `folder` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, schema in (("experiment", experiment_schema()), ("profile", profile_schema())):
+    schemas = {"experiment": experiment_schema(), "profile": profile_schema(), "cluster": cluster_schema()}
+    for name, schema in schemas.items():
         path = folder / f"{name}.schema.json"
         path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append(path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jsonschema
 import pytest
+import yaml
 
-from vjepa_exp.spec.schema import experiment_schema, profile_schema
+from vjepa_exp.spec.schema import cluster_schema, experiment_schema, profile_schema
 
 EXPERIMENT = {
     "name": "small",
@@ -30,3 +33,11 @@ def test_refuses_what_the_loader_refuses(bad: dict[str, object]) -> None:
 def test_profile_schema_wants_a_description() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"overlay": {}}, profile_schema())
+
+
+def test_cluster_schema_takes_the_clusters_and_no_unknown_key(repo_root: Path) -> None:
+    for file in (repo_root / "clusters").glob("*.yaml"):
+        cluster = yaml.safe_load(file.read_text(encoding="utf-8"))
+        jsonschema.validate(cluster, cluster_schema())
+        with pytest.raises(jsonschema.ValidationError, match="max_node"):
+            jsonschema.validate(cluster | {"gpu": cluster["gpu"] | {"max_node": 1}}, cluster_schema())
