@@ -12,6 +12,7 @@ import numpy as np
 
 from vjepa_exp.data.manifest import SPLITS, Manifest, read_entries
 from vjepa_exp.evals.label_fraction import held_out_rows
+from vjepa_exp.graph.draws import sweep_size
 from vjepa_exp.graph.packs import probes_at_once
 from vjepa_exp.graph.result import CHOSEN
 from vjepa_exp.runtime.job import Outcome, StageJob, Throttle
@@ -49,15 +50,21 @@ def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
     recipe, execution = probe_recipe(job), job.execution
     train_split, test_split = (read_entries(job.manifests[recipe.probe.dataset], split) for split in SPLITS)
     clock = StartClock(job, world, 0, entered)
-    due = Throttle()
+    at_most = min(probes_at_once(recipe), execution.probes_per_pass or sys.maxsize)
+    assert recipe.probe.sweep is not None
+    _, rounds = sweep_size(recipe.probe.sweep, at_most)
+    due, begun = Throttle(), 0
 
     def hooks(number: int) -> list[Hook[ProbeState]]:
+        nonlocal begun
+        begun += number == 0
         check: Hook[ProbeState] = every(execution.log_every, log_metrics(world, lambda step, metrics: None))
         return [check] if number or world.rank else [check, clock.done, show]
 
     def show(info: StepInfo[ProbeState]) -> None:
         if due():
-            Progress("sweep step", info.step, info.last_step).write(job.folder)
+            done = (begun - 1) * info.last_step + info.step
+            Progress("sweep step", done, rounds * info.last_step).write(job.folder)
 
     with closing(StepReporter(job, world)) as reporter:
         found = sweep_probe(
@@ -66,7 +73,7 @@ def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
             frozen_encoder(recipe, job.checkpoint),
             _sweep_data(job, world, recipe, train_split, test_split, clock),
             len(test_split.classes),
-            at_most=min(probes_at_once(recipe), execution.probes_per_pass or sys.maxsize),
+            at_most=at_most,
             micro_batch=execution.micro_batch,
             candidate_hooks=hooks,
             hooks=reporter.hooks,
