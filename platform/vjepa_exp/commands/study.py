@@ -110,7 +110,8 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     from vjepa_exp.track.tracker import Tracker
 
     tracking_uri = study.resolved.experiment.execution.tracking_uri
-    told = Tracker(study.plan, study.store, tracking_uri).up_to_date()
+    tracker = Tracker(study.plan, study.store, tracking_uri)
+    told = tracker.up_to_date() and tracker.has_report()
     try:
         since = Process().create_time()
         result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose, since=since)

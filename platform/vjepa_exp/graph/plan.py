@@ -79,6 +79,8 @@ class Plan:
     """Rows that are other people's models."""
     removals: Mapping[str, RemovalList] = field(default_factory=dict)
     """Removal lists by their digest, as the recipes of stages name them."""
+    manifests: Mapping[str, Path] = field(default_factory=dict)
+    """Data set -> its manifest, for those that are registered and not made by a stage."""
 
     def purpose(self, stage: Stage) -> str:
         """What a stage is for, in the words of the study: its variants, a probe's column before them; '' for data."""
@@ -159,6 +161,7 @@ def build_plan(resolved: ResolvedExperiment, registry: Registry) -> Plan:
         tuple(gaps),
         experiment.released,
         exclusions.lists,
+        datasets.manifests,
     )
 
 
@@ -208,6 +211,7 @@ class _Datasets:
 
     def __init__(self, registry: Registry, names: Iterable[str]) -> None:
         self.missing: list[str] = []
+        self.manifests: dict[str, Path] = {}
         self._digests: dict[str, str] = {}
         self._stages: dict[str, Stage] = {}
         for name in dict.fromkeys(names):
@@ -215,7 +219,8 @@ class _Datasets:
                 self.missing.append(name)
                 self._digests[name] = "not registered"
             elif (family := registry.demo_family(name)) is None:
-                self._digests[name] = file_digest(name, registry.manifest(name))
+                self.manifests[name] = registry.manifest(name)
+                self._digests[name] = file_digest(name, self.manifests[name])
             else:
                 self._digests[name] = FAMILIES[family].digest
                 recipe = DataRecipe(family=family, digest=FAMILIES[family].digest)

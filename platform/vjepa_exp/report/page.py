@@ -70,6 +70,7 @@ class Page:
         standing: when it was written and what was done then; '' once all is done.
         mlflow: address of the study's run in MLflow, None where nothing shows it in a browser.
         mlflow_note: what has to run for the addresses to open; '' for a server.
+        compare: address of the page of MLflow that compares the variants, None where there is none.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Page:
     standing: str = ""
     mlflow: str | None = None
     mlflow_note: str = ""
+    compare: str | None = None
     figures: tuple[Figure, ...] = ()
     choices: tuple[ChoiceLine, ...] = ()
 
@@ -127,6 +129,7 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
         f"As of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {summary}." if summary else "",
         tracker.page(),
         tracker.page_note,
+        tracker.compare_page(),
         choices=_choice_lines(result),
     )
 

@@ -20,12 +20,14 @@ Warn = Callable[[str], None]
 class Mirror:
     """Calls `tracker.sync` every few seconds; a server that is away is reported once and tried again.
 
+    It is away when it fails twice in turn: one answer that is lost is nobody's concern.
+
     Args:
         tracker: of the study.
         records: of the stages that are done, by fingerprint; grows while the run works.
         failed: reasons of those that failed.
         begun: when (seconds since 1970) stages of this run began.
-        warn: called at most twice.
+        warn: called at most twice, of the server's end and of whether everything arrived.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Mirror:
     ) -> None:
         self._tracker, self._records, self._failed, self._begun, self._warn = tracker, records, failed, begun, warn
         self._stop = threading.Event()
-        self._warned = False
+        self._failing = self._warned = False
         self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
 
     def start(self) -> None:
@@ -50,8 +52,10 @@ class Mirror:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        if not self._sync(ended=True):
+        if not any(self._sync(ended=True) for _ in range(2)):
             self._warn("MLflow: not everything arrived; the same command sends the rest, nothing is lost")
+        elif self._warned:
+            self._warn("MLflow can be used again, everything arrived")
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -64,10 +68,12 @@ class Mirror:
         try:
             self._tracker.sync(dict(self._records), dict(self._failed), dict(self._begun), ended=ended)
         except _failures() as error:
-            if not self._warned:
+            if not self._warned and self._failing:
                 self._warned = True
                 self._warn(f"MLflow ({self._tracker.uri}) cannot be used, the run goes on without it: {_reason(error)}")
+            self._failing = True
             return False
+        self._failing = False
         return True
 
 

@@ -7,46 +7,29 @@ Training processes never talk to MLflow.
 
 from __future__ import annotations
 
-import logging
-import os
-import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from vjepa_exp.graph.plan import Cell, Plan
 from vjepa_exp.graph.provenance import code_version
-from vjepa_exp.graph.stage import Stage, digest
+from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import RECIPE, RECORD, Record, Store
 from vjepa_exp.graph.variants import Variant
-from vjepa_exp.track.database import (
-    EXPERIMENT,
-    LOOPBACK,
-    UI_PORT,
-    artifact_folder,
-    database_file,
-    make_database,
-    tracking_uri,
-)
-from vjepa_exp.track.journal import JOURNAL, Row, read_journal
-from vjepa_exp.track.ledger import Entry, Ledger, Status
-from vjepa_exp.track.starts import Start, read_starts
+from vjepa_exp.track.compare import agreed, compare_page, differences, flat, variant_key, web_page
+from vjepa_exp.track.connection import Connection
+from vjepa_exp.track.database import LOOPBACK, UI_PORT
+from vjepa_exp.track.inputs import dataset_inputs, evaluated_on
+from vjepa_exp.track.journal import JOURNAL, read_journal
+from vjepa_exp.track.ledger import STUDY, Entry, ledger_of, study_name
+from vjepa_exp.track.models import log_model, weights_of
+from vjepa_exp.track.registry import find_best, register
+from vjepa_exp.track.runs import Runs, metrics
+from vjepa_exp.track.starts import read_starts
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-KIND_OF_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the pages that the UI begins with
-STUDY = "study"
 SPEC = "experiment.yaml"
-PARAMS_PER_REQUEST = 100  # MLflow's limits
-METRICS_PER_REQUEST = 1000
-ENVIRONMENT = {
-    # A server that is away must not hold up a run; what it misses is sent later.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
+BEST, REPORT = "best", "report"
+"""What the study's entry is told last."""
 
 
 class Tracker:
@@ -62,26 +45,30 @@ class Tracker:
     """
 
     def __init__(self, plan: Plan, store: Store, uri: str | None) -> None:
-        self._plan, self._store, self.uri = plan, store, tracking_uri(store, uri)
-        self._is_own = uri is None
-        name = f"{plan.experiment.experiment.name}-{plan.experiment.profile_name}"
-        self._study = f"{name}-{digest(sorted(stage.fingerprint for stage in plan.stages))[:8]}"
-        self._ledger = Ledger(store.root / "tracking", self._study, self.uri)
-        self._owners = _owners(plan)
-        self._connection: tuple[MlflowClient, str] | None = None
+        self._plan, self._store = plan, store
+        self._connection, self._is_own = Connection(store, uri), uri is None
+        self.uri = self._connection.uri
+        self._pages = f"http://{LOOPBACK}:{UI_PORT}/" if self._is_own else web_page(self.uri)
+        self._ledger = ledger_of(plan, store, self.uri)
+        self._runs = Runs(self._connection, self._ledger, _common_tags(plan))
+        self._users = _users(plan)
+        self._vary = differences(plan.variants)
+        self._failed: set[str] = set()  # told of; in another run, with another tracker, they may do better
 
     def run_id(self, stage: Stage) -> str | None:
         """The MLflow run of a stage, None if MLflow does not know it yet."""
         entry = self._ledger.entries.get(stage.id)
-        return entry.run_id if entry else None
+        return entry.run_id or None if entry else None
 
     def page(self, stage: Stage | None = None) -> str | None:
         """Address of the run of a stage, or of the study, in MLflow's pages; None if there is no run or no page."""
         entry = self._ledger.entries.get(stage.id if stage else STUDY)
-        server = f"http://{LOOPBACK}:{UI_PORT}" if self._is_own else self.uri
-        if entry is None or not server.startswith(("http://", "https://")):
-            return None
-        return f"{server.rstrip('/')}/#/runs/{entry.run_id}"
+        return f"{self._pages}#/runs/{entry.run_id}" if entry and entry.run_id and self._pages else None
+
+    def compare_page(self) -> str | None:
+        """Address of the page that compares the variants; None if there is one variant, or no page."""
+        study = self._ledger.entries.get(STUDY)
+        return f"{self._pages}{study.compare}" if study and study.compare and self._pages else None
 
     @property
     def page_note(self) -> str:
@@ -89,9 +76,14 @@ class Tracker:
         return f"vjepa-exp ui{self._store.option}" if self._is_own else ""
 
     def up_to_date(self) -> bool:
-        """Whether MLflow has been told that the whole study is finished."""
+        """Whether MLflow has been told that the whole study is finished, and which variant is the best."""
         study = self._ledger.entries.get(STUDY)
-        return study is not None and study.status == "FINISHED"
+        return study is not None and study.status == "FINISHED" and BEST in study.told
+
+    def has_report(self) -> bool:
+        """Whether MLflow has the files that were attached last."""
+        study = self._ledger.entries.get(STUDY)
+        return study is not None and REPORT in study.told
 
     def sync(
         self,
@@ -116,41 +108,63 @@ class Tracker:
         if self.up_to_date():
             return
         study = self._open_study()
-        variants = {
-            _key(variant): self._open(
-                _key(variant), _title(variant), study, flat(variant.recipe.to_json()), _variant_tags(variant)
-            )
-            for variant in self._plan.variants
-        }
+        variants = {variant_key(variant): self._open_variant(variant, study) for variant in self._plan.variants}
+        if len(variants) > 1:
+            self._runs.once(study, "compare", lambda: self._tell_compare_page(study, list(variants.values())))
         for stage in self._plan.stages:
             key = stage.fingerprint
             if key in begun or key in records or key in failed:
-                parent = variants.get(self._owners.get(key, ""), study)
+                users = self._users.get(key)
+                parent = variants[users[0]] if users else study
                 self._sync_stage(stage, parent, records.get(key), failed.get(key), begun.get(key), ended)
         for variant in self._plan.variants:
             self._sync_variant(variant, records, ended)
-        done = all(stage.fingerprint in records for stage in self._plan.stages)
-        self._close(STUDY, "FINISHED" if done else "FAILED" if failed else "KILLED", done or ended)
+        if all(stage.fingerprint in records for stage in self._plan.stages):
+            self._runs.close(STUDY, "FINISHED")
+            self._runs.once(study, BEST, lambda: self._register_best(records))
+        elif ended:
+            self._runs.close(STUDY, "FAILED" if failed else "KILLED")
 
     def attach(self, files: Iterable[Path]) -> None:
         """Add files, such as the report, to the study's run.
 
         Raises:
-            MlflowException: the server is away.
+            MlflowException: the server is away; `has_report` says so.
             OSError: a file cannot be read, or the artifacts cannot be written.
         """
         entry = self._ledger.entries.get(STUDY)
-        if entry is None:
+        if entry is None or not entry.run_id:
             return
+        entry.told = [what for what in entry.told if what != REPORT]
+        self._ledger.save()
         for file in files:
-            self._client.log_artifact(entry.run_id, str(file), "report")
+            self._connection.client.log_artifact(entry.run_id, str(file), "report")
+        self._runs.once(entry, REPORT, lambda: None)
 
     def _open_study(self) -> Entry:
-        new = STUDY not in self._ledger.entries
-        study = self._open(STUDY, self._study, None, self._study_params(), self._study_tags())
-        if new:
-            self._client.log_dict(study.run_id, self._plan.experiment.experiment.to_json(), SPEC)
+        resolved = self._plan.experiment
+        params = {"experiment": resolved.experiment.name, "profile": resolved.profile_name, "file": str(resolved.path)}
+        tags = {"kind": STUDY, "mlflow.note.content": resolved.experiment.title}
+        study = self._runs.open(STUDY, study_name(self._plan), None, params, tags)
+        spec = resolved.experiment.to_json()
+        self._runs.once(study, "spec", lambda: self._connection.client.log_dict(study.run_id, spec, SPEC))
         return study
+
+    def _open_variant(self, variant: Variant, study: Entry) -> Entry:
+        key = variant_key(variant)
+        params = flat(variant.recipe.to_json()) | self._vary[key]
+        levels = {f"level.{factor}": level for factor, level in variant.levels.items()}
+        tags = {"kind": "variant", "seed": str(variant.seed), **levels}
+        return self._runs.open(key, f"{variant.label} (seed {variant.seed})", study, params, tags)
+
+    def _tell_compare_page(self, study: Entry, variants: list[Entry]) -> None:
+        """A tag and, in the description, a link that works wherever the server is shown."""
+        client = self._connection.client
+        study.compare = compare_page([entry.run_id for entry in variants], self._connection.experiment)
+        client.set_tag(study.run_id, "compare", (web_page(self.uri) or "") + study.compare)
+        note = f"[Compare the {len(variants)} variants]({study.compare})"
+        title = self._plan.experiment.experiment.title
+        client.set_tag(study.run_id, "mlflow.note.content", f"{title}\n\n{note}" if title else note)
 
     def _sync_stage(
         self,
@@ -162,172 +176,113 @@ class Tracker:
         ended: bool,
     ) -> None:
         known = self._ledger.entries.get(stage.id)
-        if known and known.status == "FINISHED":
+        if known and known.status == "FINISHED" and known.told:
             return
-        folder = self._store.path(stage).resolve()
-        tags = {"stage": stage.id, "kind": stage.kind, "fingerprint": stage.fingerprint, "folder": str(folder)}
+        if stage.id in self._failed:
+            return
         start, end = _times(record, begun)
-        entry = self._open(stage.id, self._plan.label(stage), parent, flat(stage.recipe.to_json()), tags, start)
-        self._send(entry, read_journal(folder / JOURNAL, after=entry.step))
-        self._send_starts(entry, read_starts(folder))
+        entry = self._open_stage(stage, parent, start)
+        folder = self._store.path(stage).resolve()
+        self._runs.send(entry, read_journal(folder / JOURNAL, after=entry.step))
+        self._runs.send_starts(entry, read_starts(folder))
         if record is not None:
-            names = [RECIPE, RECORD, *(name for name in record.files if name.endswith((".parquet", ".jsonl")))]
-            for name in names:
-                self._client.log_artifact(entry.run_id, str(folder / name))
-            scores = {f"final.{name}": value for name, value in _scores(record).items()} | _counts(record)
-            self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
-            for name in record.files:
-                if name.startswith("checkpoint/"):
-                    self._client.set_tag(entry.run_id, "checkpoint", str(folder / name))
-            self._close(stage.id, "FINISHED", True, end)
+            self._finish_stage(stage, entry, record, end)
+            self._runs.close(stage.id, "FINISHED", end)
         elif failure is not None:
-            self._client.set_tag(entry.run_id, "failure", failure[:5000])
-            self._close(stage.id, "FAILED", True)
-        else:
-            self._close(stage.id, "KILLED", ended)
+            self._connection.client.set_tag(entry.run_id, "failure", failure[:5000])
+            self._runs.close(stage.id, "FAILED")
+            self._failed.add(stage.id)
+        elif ended:
+            self._runs.close(stage.id, "KILLED")
+
+    def _open_stage(self, stage: Stage, parent: Entry, start: float | None) -> Entry:
+        users = self._users.get(stage.fingerprint, [])
+        vary = agreed([self._vary[user] for user in users]) if users else {}
+        params = flat(stage.recipe.to_json()) | vary
+        entry = self._runs.open(stage.id, self._plan.label(stage), parent, params, self._stage_tags(stage), start)
+        self._runs.once(entry, "data sets", lambda: self._log_datasets(entry, stage))
+        return entry
+
+    def _stage_tags(self, stage: Stage) -> dict[str, str]:
+        folder = str(self._store.path(stage).resolve())
+        return {"stage": stage.id, "kind": stage.kind, "fingerprint": stage.fingerprint, "folder": folder}
+
+    def _log_datasets(self, entry: Entry, stage: Stage) -> None:
+        inputs = dataset_inputs(stage, self._store, self._plan.manifests)
+        if inputs:
+            self._connection.client.log_inputs(entry.run_id, inputs)
+
+    def _finish_stage(self, stage: Stage, entry: Entry, record: Record, end: float | None) -> None:
+        folder = self._store.path(stage).resolve()
+        self._runs.once(entry, "files", lambda: self._log_files(entry, record, folder))
+        if weights_of(record):
+            tags = {**self._stage_tags(stage), "study": study_name(self._plan), "label": self._plan.label(stage)}
+            self._runs.once(entry, "model", lambda: log_model(self._runs, entry, record, folder, tags))
+        self._runs.once(entry, "scores", lambda: self._log_scores(stage, entry, record, end))
+
+    def _log_files(self, entry: Entry, record: Record, folder: Path) -> None:
+        client = self._connection.client
+        for name in (RECIPE, RECORD, *(name for name in record.files if name.endswith((".parquet", ".jsonl")))):
+            client.log_artifact(entry.run_id, str(folder / name))
+        for name in record.files:
+            if name.startswith("checkpoint/"):
+                client.set_tag(entry.run_id, "checkpoint", str(folder / name))
+
+    def _log_scores(self, stage: Stage, entry: Entry, record: Record, end: float | None) -> None:
+        scores = {f"final.{name}": value for name, value in _scores(record).items()}
+        of = {"model_id": entry.model_id, **evaluated_on(stage)} if entry.model_id else {}
+        found = metrics(scores, 0, end, **of) + metrics(_counts(record), 0, end)
+        self._connection.client.log_batch(entry.run_id, metrics=found)
 
     def _sync_variant(self, variant: Variant, records: Mapping[str, Record], ended: bool) -> None:
         cells = [c for c in self._plan.cells if (c.variant, c.variant_seed) == (variant.name, variant.seed)]
-        entry = self._ledger.entries[_key(variant)]
+        key = variant_key(variant)
+        entry = self._ledger.entries[key]
         if entry.status == "FINISHED":
             return
         pretraining = self._plan.pretraining[variant.name, variant.seed]
         stages = [pretraining] if pretraining in self._plan.stages else []
         stages += (cell.stage for cell in cells)
-        done = all(stage.fingerprint in records for stage in stages)
-        if done:
+        if all(stage.fingerprint in records for stage in stages):
             scores = {
                 f"{_column(cell)}.{name}": value
                 for cell in cells
                 for name, value in _scores(records[cell.stage.fingerprint]).items()
             }
-            self._client.log_batch(entry.run_id, metrics=_metrics(scores, 0, time.time()))
-        self._close(_key(variant), "FINISHED" if done else "KILLED", done or ended)
+            end = max((end for stage in stages if (end := _times(records[stage.fingerprint], None)[1])), default=None)
+            self._connection.client.log_batch(entry.run_id, metrics=metrics(scores, 0, end))
+            self._runs.close(key, "FINISHED")
+        elif ended:
+            self._runs.close(key, "KILLED")
 
-    @property
-    def _client(self) -> MlflowClient:
-        return self._connect()[0]
-
-    def _connect(self) -> tuple[MlflowClient, str]:
-        if self._connection is None:
-            os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
-            for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.CRITICAL)  # failures are told by the mirror, in a line
-            from mlflow import MlflowClient  # takes seconds
-
-            artifacts = artifact_folder(self._store)
-            if self._is_own:
-                make_database(database_file(self._store), artifacts)
-            client = MlflowClient(self.uri)
-            found = client.get_experiment_by_name(EXPERIMENT)
-            experiment = (
-                found.experiment_id
-                if found
-                else client.create_experiment(
-                    EXPERIMENT, artifacts.as_uri() if self._is_own else None, KIND_OF_EXPERIMENT
-                )
-            )
-            self._connection = client, experiment
-        return self._connection
-
-    def _open(
-        self,
-        key: str,
-        name: str,
-        parent: Entry | None,
-        params: dict[str, str],
-        tags: dict[str, str],
-        start: float | None = None,
-    ) -> Entry:
-        """The run of a key, made where there is none and running again where it had ended."""
-        entry = self._ledger.entries.get(key)
-        if entry is not None:
-            if entry.status in ("FAILED", "KILLED"):
-                self._client.update_run(entry.run_id, status="RUNNING")
-                entry.status = "RUNNING"
-            return entry
-        from mlflow.entities import Param
-
-        client, experiment = self._connect()
-        tags = {**self._common_tags(), **tags, **({"mlflow.parentRunId": parent.run_id} if parent else {})}
-        start_ms = None if start is None else int(1000 * start)
-        run = client.create_run(experiment, start_time=start_ms, run_name=name, tags=tags)
-        items = [Param(name, value) for name, value in params.items()]
-        for i in range(0, len(items), PARAMS_PER_REQUEST):
-            client.log_batch(run.info.run_id, params=items[i : i + PARAMS_PER_REQUEST])
-        self._ledger.entries[key] = entry = Entry(run.info.run_id)
-        self._ledger.save()
-        return entry
-
-    def _close(self, key: str, status: Status, when: bool, end: float | None = None) -> None:
-        entry = self._ledger.entries[key]
-        if when and entry.status != status:
-            self._client.set_terminated(entry.run_id, status, None if end is None else int(1000 * end))
-            entry.status = status
-            self._ledger.save()
-
-    def _send(self, entry: Entry, rows: list[Row]) -> None:
-        per_request = max(1, METRICS_PER_REQUEST // max((len(row) for row in rows), default=1))
-        for i in range(0, len(rows), per_request):
-            part = rows[i : i + per_request]
-            metrics = [one for row in part for one in _metrics(_values(row), int(row["step"]), row["time"])]
-            self._client.log_batch(entry.run_id, metrics=metrics)
-            entry.step = int(part[-1]["step"])
-            self._ledger.save()
-
-    def _send_starts(self, entry: Entry, starts: list[Start]) -> None:
-        for start in starts[entry.starts :]:
-            values = {f"start.{phase}_s": seconds for phase, seconds in start.seconds.items()}
-            values |= {"start.total_s": start.total, "start.repeated_steps": start.repeated}
-            self._client.log_batch(entry.run_id, metrics=_metrics(values, start.step, start.time))
-            entry.starts += 1
-            self._ledger.save()
-
-    def _common_tags(self) -> dict[str, str]:
-        code, paper = code_version(), self._plan.experiment.experiment.paper
-        return {
-            "study": self._study,
-            "code_version": str(code["version"]),
-            "git_commit": str(code["commit"]),
-            "git_dirty": str(code["dirty"]),
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.name": self._plan.experiment.path.name,
-            **({"mlflow.source.git.commit": code["commit"]} if code["commit"] else {}),
-            **({f"paper_{'table' if paper.table else 'figure'}": str(paper.table or paper.figure)} if paper else {}),
-        }
-
-    def _study_params(self) -> dict[str, str]:
-        resolved = self._plan.experiment
-        return {"experiment": resolved.experiment.name, "profile": resolved.profile_name, "file": str(resolved.path)}
-
-    def _study_tags(self) -> dict[str, str]:
-        return {"kind": "study", "mlflow.note.content": self._plan.experiment.experiment.title}
+    def _register_best(self, records: Mapping[str, Record]) -> None:
+        best = find_best(self._plan, records)
+        if best is not None and (entry := self._ledger.entries[best.encoder.id]).model_id:
+            register(self._connection, self._plan, best, entry)
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Nested JSON data as dotted names and texts of at most 6000 characters (MLflow's limit)."""
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[object, Any]] = value.items()
-    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-        items = enumerate(value)
-    else:
-        return {prefix: str(value)[:6000]}
-    below = (flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in items)
-    return {name: text for part in below for name, text in part.items()}
+def _common_tags(plan: Plan) -> dict[str, str]:
+    code, paper = code_version(), plan.experiment.experiment.paper
+    return {
+        "study": study_name(plan),
+        "code_version": str(code["version"]),
+        "git_commit": str(code["commit"]),
+        "git_dirty": str(code["dirty"]),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": plan.experiment.path.name,
+        **({"mlflow.source.git.commit": code["commit"]} if code["commit"] else {}),
+        **({f"paper_{'table' if paper.table else 'figure'}": str(paper.table or paper.figure)} if paper else {}),
+    }
 
 
-def _owners(plan: Plan) -> dict[str, str]:
-    """Fingerprint of a stage -> the first variant that needs it; data stages belong to the study."""
-    owners: dict[str, str] = {}
+def _users(plan: Plan) -> dict[str, list[str]]:
+    """Fingerprint of a stage -> the variants that need it, its MLflow parent first; data stages belong to the study."""
+    users: dict[str, dict[str, None]] = {}
     for (name, seed), stage in plan.pretraining.items():
-        owners.setdefault(stage.fingerprint, f"{name}/{seed}")
+        users.setdefault(stage.fingerprint, {})[f"{name}/{seed}"] = None
     for cell in plan.cells:
-        owners.setdefault(cell.stage.fingerprint, f"{cell.variant}/{cell.variant_seed}")
-    return owners
-
-
-def _key(variant: Variant) -> str:
-    return f"{variant.name}/{variant.seed}"
+        users.setdefault(cell.stage.fingerprint, {})[f"{cell.variant}/{cell.variant_seed}"] = None
+    return {fingerprint: list(keys) for fingerprint, keys in users.items()}
 
 
 def _column(cell: Cell) -> str:
@@ -336,24 +291,12 @@ def _column(cell: Cell) -> str:
     return f"{cell.column}{'.random_init' if cell.baseline else ''}{repeat}"
 
 
-def _title(variant: Variant) -> str:
-    return f"{variant.label} (seed {variant.seed})"
-
-
-def _variant_tags(variant: Variant) -> dict[str, str]:
-    return {"kind": "variant", "seed": str(variant.seed), **{f"level.{k}": v for k, v in variant.levels.items()}}
-
-
 def _times(record: Record | None, begun: float | None) -> tuple[float | None, float | None]:
     """When a stage began and ended, in seconds since 1970, as far as that is known."""
     if record is None or record.started is None or record.seconds is None:
         return begun, None
     start = datetime.fromisoformat(record.started).timestamp()
     return start, start + record.seconds
-
-
-def _values(row: Row) -> dict[str, float]:
-    return {name: value for name, value in row.items() if name not in ("step", "time")}
 
 
 def _scores(record: Record) -> dict[str, float]:
@@ -368,9 +311,3 @@ def _counts(record: Record) -> dict[str, float]:
     for dataset, kinds in record.unreadable.items():
         counts |= {f"unreadable.{dataset}.{kind}": count for kind, count in kinds.items()}
     return counts
-
-
-def _metrics(values: Mapping[str, float], step: int, seconds: float) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [Metric(name, value, int(seconds * 1000), step) for name, value in values.items()]

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -82,6 +82,17 @@ def test_markdown_points_to_the_pictures_beside_it(written) -> None:
     named = re.findall(r"\]\((\w+\.png)\)", written["report.md"].read_text(encoding="utf-8"))
     assert named
     assert set(named) <= set(written)
+
+
+def test_html_links_to_the_page_of_mlflow_that_compares_the_variants(finish, tmp_path: Path) -> None:
+    study = finish("table4_masking.yaml", "smoke", lambda *_: 43.21)
+    plan = study.result.plan
+    tracker = Tracker(plan, study.store, None)
+    tracker.sync(study.result.records, {}, {}, ended=True)
+    link = tracker.compare_page()
+    assert link is not None
+    text = write_report(study.result, study.store, tmp_path / "report", "x")[1].read_text(encoding="utf-8")
+    assert f'<a href="{escape(link)}">' in text
 
 
 def test_failures_are_in_the_report(finish, tmp_path: Path) -> None:
