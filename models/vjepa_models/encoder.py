@@ -62,10 +62,7 @@ class EncoderConfig:
 
 
 class TubeletEmbed(nn.Module):
-    """Linear map of non-overlapping tubelets, with the weights of a strided Conv3d as the released checkpoints have.
-
-    It is computed as one matrix product: CUDA's convolutions round fp32 to 10 bits unless told otherwise.
-    """
+    """Linear map of non-overlapping tubelets, with the weights of a strided Conv3d as the released checkpoints have."""
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
@@ -75,7 +72,13 @@ class TubeletEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, kernel_size=size, stride=size)
 
     def forward(self, clips_BCTHW: Tensor, keep_BK: Tensor | None = None) -> Tensor:
-        """Embeddings of all tokens [B, N, D], or of the kept ones [B, K, D], which are gathered first."""
+        """Embeddings of all tokens [B, N, D], or of the kept ones [B, K, D], which are gathered first.
+
+        A CPU embeds whole clips by the convolution, with the sums of the reference. CUDA's convolutions round fp32 to
+        10 bits unless told otherwise: there it is one matrix product.
+        """
+        if keep_BK is None and not clips_BCTHW.is_cuda:
+            return rearrange(self.proj(clips_BCTHW), "b d t h w -> b (t h w) d")
         tubelets_BNP = tubelets(clips_BCTHW, self.tubelet_size, self.patch_size)
         if keep_BK is not None:
             tubelets_BNP = gather_tokens(tubelets_BNP, keep_BK)
