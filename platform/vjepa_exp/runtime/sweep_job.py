@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -50,7 +49,7 @@ def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
     recipe, execution = probe_recipe(job), job.execution
     train_split, test_split = (read_entries(job.manifests[recipe.probe.dataset], split) for split in SPLITS)
     clock = StartClock(job, world, 0, entered)
-    at_most = min(probes_at_once(recipe), execution.probes_per_pass or sys.maxsize)
+    at_most = probes_at_once(recipe)  # of the recipe alone: rounds decide what is tried and stopped
     assert recipe.probe.sweep is not None
     _, rounds = sweep_size(recipe.probe.sweep, at_most)
     due, begun = Throttle(), 0

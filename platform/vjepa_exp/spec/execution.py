@@ -47,7 +47,7 @@ class ExecutionSpec(Spec):
     probes_per_pass: PositiveInt | None = Field(
         None,
         description="Probes that share one pass of the frozen encoder when they want the same clips; None: as many as "
-        "fit in memory; 1: each its own.",
+        "fit in memory; 1: each its own. The rounds of a sweep in a probe are not changed.",
     )
     cache_features: bool = Field(
         False,
