@@ -328,17 +328,18 @@ def _tree(root: int) -> list[psutil.Process]:
 
 @dataclass(frozen=True)
 class Videos:
-    """Some videos before and after `data prepare`."""
+    """Some videos before and after `data prepare`, where that is measured."""
 
     name: str
     manifest: str
-    prepared: str
+    prepared: str | None
 
 
 def rounds_of(videos: Videos, common: dict[str, int], rounds: int) -> dict[str, list[Found]]:
     """Measure every side of some videos, in turns."""
     sides = {side: Work(side, videos.manifest, **common) for side in SIDES}
-    sides |= {f"{side}, prepared": Work(side, videos.prepared, **common) for side in (DECORD, PYAV)}
+    if videos.prepared:
+        sides |= {f"{side}, prepared": Work(side, videos.prepared, **common) for side in (DECORD, PYAV)}
     found: dict[str, list[Found]] = {side: [] for side in sides}
     for number in range(rounds):
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
@@ -351,7 +352,8 @@ def rounds_of(videos: Videos, common: dict[str, int], rounds: int) -> dict[str, 
 def print_table(videos: Videos, found: dict[str, list[Found]], cores: int) -> None:
     """Medians over the rounds, and the ratios of each round."""
     print(f"\n{videos.name}: {described(Path(videos.manifest))}")
-    print(f"{'prepared:':{len(videos.name) + 1}} {described(Path(videos.prepared))}")
+    if videos.prepared:
+        print(f"{'prepared:':{len(videos.name) + 1}} {described(Path(videos.prepared))}")
     header = f"{'clips/s/core':>13}{'CPU ms/clip':>13}{'over bare decord':>24}{'over DataLoader':>24}{'CPU x bare':>12}"
     print(f"{'':26}{header}")
     for side, runs in found.items():
@@ -411,7 +413,7 @@ def warm_up_batches(cores: int, batch: int) -> int:
     return cores * math.ceil(ahead / cores)
 
 
-def make(scratch: Path, given: Path | None, quick: bool) -> Iterator[Videos]:
+def make(scratch: Path, given: Path | None, quick: bool, speed_only: bool) -> Iterator[Videos]:
     """The videos, indexed and prepared."""
     if given:
         manifest = index(given)
@@ -425,10 +427,11 @@ def make(scratch: Path, given: Path | None, quick: bool) -> Iterator[Videos]:
         }
         sets = {name: index(folder) for name, folder in folders.items()}
     for number, (name, manifest) in enumerate(sets.items()):
-        paths = scratch / f"{number}.parquet", scratch / f"{number}_prepared.parquet"
-        write_manifest(manifest, paths[0])
-        write_manifest(_prepared(manifest, scratch / f"{number}_prepared"), paths[1])
-        yield Videos(name, *map(str, paths))
+        path, prepared = scratch / f"{number}.parquet", scratch / f"{number}_prepared.parquet"
+        write_manifest(manifest, path)
+        if not speed_only:
+            write_manifest(_prepared(manifest, scratch / f"{number}_prepared"), prepared)
+        yield Videos(name, str(path), None if speed_only else str(prepared))
 
 
 def _prepared(manifest: Manifest, folder: Path) -> Manifest:
@@ -446,6 +449,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=40, help="timed in each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a few clips of short videos")
+    parser.add_argument("--speed-only", action="store_true", help="neither prepared videos nor memory nor starts")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
@@ -460,11 +464,12 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, ", end="")
     print(", ".join(f"{name} {here[name]}" for name in ("ray", "torch", "decord", "av")))
     with tempfile.TemporaryDirectory() as scratch:
-        sets = list(make(Path(scratch), args.videos, args.quick))
+        sets = list(make(Path(scratch), args.videos, args.quick, args.speed_only))
         for videos in sets:
             print_table(videos, rounds_of(videos, common, rounds), args.cores)
-        print_memory(sets[-1], common)
-        print_starts(sets[-1], common, rounds)
+        if not args.speed_only:
+            print_memory(sets[-1], common)
+            print_starts(sets[-1], common, rounds)
 
 
 if __name__ == "__main__":

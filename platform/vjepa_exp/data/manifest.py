@@ -184,6 +184,27 @@ def read_entries(path: Path, split: Split) -> Manifest:
     return _read(path, split, [name for name in _SCHEMA.names if name in Entry._fields or name == "split"])
 
 
+def require_labelled(dataset: str, path: Path) -> None:
+    """Refuse a data set that no probe can be trained and tested on.
+
+    Raises:
+        UserError: a split is empty or holds files without a label; or as `read_manifest`.
+    """
+    manifest = _read(path, None, ["split", "label"])
+    for split in SPLITS:
+        labels = manifest.subset(split).column("label")
+        if not len(labels):
+            raise UserError(
+                f"data set '{dataset}' has no file in its {split} split, and a probe needs both: index it again with "
+                "--val SOURCE, or from a CSV with a column split"
+            )
+        if count := int((labels == UNLABELLED).sum()):
+            raise UserError(
+                f"data set '{dataset}' has {count} files without a label in its {split} split, and a probe needs one "
+                "for each: index it again from class folders, or from a CSV with labels"
+            )
+
+
 def _read(path: Path, split: Split | None, columns: list[str]) -> Manifest:
     try:
         with pq.ParquetFile(path) as file:

@@ -38,6 +38,12 @@ def prepare(address: str | None, verbose: bool) -> None:
     if address is None:
         # A process less per stage: nobody takes this machine away with a notice.
         settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+        # Statistics that every process of Ray counts and sends on, and that nobody reads here.
+        settings |= {
+            "RAY_event_stats": "0",
+            "RAY_enable_metrics_collection": "0",
+            "REPORTER_UPDATE_INTERVAL_MS": "60000",
+        }
         # Ray's default of 15 gives training what every other program leaves over.
         settings |= {"RAY_worker_niceness": "0"}
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

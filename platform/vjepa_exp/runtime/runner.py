@@ -27,7 +27,7 @@ from vjepa_exp.runtime.slots import choose_slots
 from vjepa_exp.runtime.view import View, duration
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe
+from vjepa_exp.spec.stages import DataRecipe
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.progress import Progress
 from vjepa_exp.track.tracker import Tracker
@@ -90,6 +90,7 @@ class _Run:
 
     def execute(self) -> StudyResult:
         """The run itself."""
+        self._check_data()
         mirror = Mirror(self.tracker, self.records, self.failed, self.begun, self.console.print)
         mirror.start()
         try:
@@ -121,7 +122,6 @@ class _Run:
         self._ended(view, job, outcome, time.monotonic() - begun)
 
     def _train(self, view: View) -> None:
-        self._check_removals()
         view.says("starting Ray")
         begun = time.monotonic()
         prepare(self.execution.address, self.verbose)
@@ -150,18 +150,19 @@ class _Run:
         """Stages of a level, those together that share a pass of their encoder."""
         return share_passes([one for one in stages if one.level == level], self.execution.probes_per_pass)
 
-    def _check_removals(self) -> None:
-        """Refuse lists that do not fit their data sets before Ray starts: the plan has not opened manifests."""
-        if not self.plan.removals:
-            return
-        from vjepa_exp.runtime.training_data import training_videos  # Arrow: half a second
+    def _check_data(self) -> None:
+        """Refuse registered data sets that stages would fail of before anything begins; the demo sets never do."""
+        stages = [stage for level in TRAINED for stage in self._missing(level)]
+        registered = [
+            (stage, {name: self._manifest(stage, name) for name in names})
+            for stage in stages
+            if (names := [name for name in _datasets(stage) if self.registry.demo_family(name) is None])
+        ]
+        if registered:
+            with uninterrupted():
+                from vjepa_exp.runtime.training_data import check_data  # Arrow: half a second
 
-        for stage in self._missing(1):
-            if isinstance(stage.recipe, PretrainRecipe):
-                for entry in stage.recipe.pretrain.data.mixture:
-                    if entry.exclude is not None:
-                        manifests = {entry.dataset: self._manifest(stage, entry.dataset)}
-                        training_videos(entry, manifests, self._removals())
+            check_data(registered, self._removals())
 
     def _inputs_done(self, stage: Stage) -> bool:
         return all(needed.fingerprint in self.records for needed in stage.inputs)

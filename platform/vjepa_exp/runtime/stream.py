@@ -36,7 +36,7 @@ SEGMENT_BLOCKS = 500
 SEGMENT_LEAD = 16
 """Blocks before the end of a segment at which the next one is planned; its decoders start when cores become free."""
 
-PACE_S = 0.02
+PACE_S = 0.05
 """Pause of Ray Data's loop after each turn. It runs in the training process, and while decoded blocks wait for their
 consumer it turns without one, which took four fifths of the interpreter and halved the speed of small models."""
 

@@ -127,6 +127,7 @@ class ProfileUse(Spec):
 
     extends: str | None = None
     datasets: dict[Name, Name] = Field({}, description="More stand-ins, or others than the profile's.")
+    evaluate_each: dict[str, Any] = Field({}, description="Laid over every probe, after the profile's.")
     overlay: dict[str, Any] = Field({}, description="Laid over the profile.")
 
 

@@ -118,6 +118,7 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
         stand_ins = profile.datasets | (more if isinstance(more, dict) else {})
         substituted = _substitute(document, stand_ins)
         _lay_over_each(document, source.part(("evaluate_each",)))
+        _lay_over_each(document, file.document.part(("profiles", profile_name, "evaluate_each")))
         change = file.document.part(("profiles", profile_name, "overlay"))
         if change.data:
             document.merge(change)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
+from vjepa_exp.data.manifest import UNLABELLED, Manifest, read_manifest, require_labelled, write_manifest
 from vjepa_exp.spec.errors import UserError
 
 
@@ -96,6 +96,22 @@ def test_a_manifest_of_another_version_says_how_to_make_it_anew(manifest: Manife
     pq.write_table(old, tmp_path / "k400.parquet")
     with pytest.raises(UserError, match=r"another version.*vjepa-exp data index FOLDER_OR_CSV --out k400"):
         read_manifest(tmp_path / "k400.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "train"}, "data set 'mine' has no file in its val split"),
+        ({"label": UNLABELLED}, "data set 'mine' has 4 files without a label in its train split"),
+    ],
+)
+def test_a_probe_needs_labels_in_both_splits(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "mine.parquet"
+    write_manifest(Manifest.from_rows(rows(), tmp_path, ("up", "down")), path)
+    require_labelled("mine", path)
+    write_manifest(Manifest.from_rows([row | change for row in rows()], tmp_path, ("up", "down")), path)
+    with pytest.raises(UserError, match=message):
+        require_labelled("mine", path)
 
 
 def test_a_place_that_cannot_be_written_is_said_in_one_line(manifest: Manifest, tmp_path: Path) -> None:
