@@ -26,6 +26,7 @@ from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.journal import JOURNAL
+from vjepa_exp.track.standing import FAILURE
 from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
@@ -99,7 +100,10 @@ def probe_outcome(
         UserError: too many videos are unreadable.
     """
     if isinstance(result, UserError):
-        return Failure(str(result))
+        log = job.folder / FAILURE
+        if world.rank == 0:
+            log.write_text(f"{result}\n", encoding="utf-8")
+        return Failure(str(result), log)
     tested, trained = result.coverage, result.train_coverage
     for coverage, split in ((tested, "test"), (trained, "training")):
         where = f"{split} split of {probe_recipe(job).probe.dataset}"

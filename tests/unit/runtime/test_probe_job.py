@@ -1,4 +1,4 @@
-"""What a probe trains and is tested on."""
+"""What a probe trains and is tested on, and what it leaves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from PIL import Image
 
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
-from vjepa_exp.runtime.probe_job import held_out_source, training_source
+from vjepa_exp.graph.stage import Stage
+from vjepa_exp.runtime.job import Failure, StageJob
+from vjepa_exp.runtime.probe_job import held_out_source, probe_outcome, training_source
+from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.spec.augment import Augment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
 from vjepa_exp.spec.data import ClipSpec
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import AttentiveProbe
+from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.track.standing import FAILURE
+from vjepa_exp.train.world import World
 
 STRONG = CropFlip(
     scale=(0.08, 0.5), policy=RandAugment(probability=1.0), jitter=ColorJitter(), erasing=RandomErasing(probability=1.0)
@@ -53,3 +60,11 @@ def test_the_test_is_never_augmented_and_the_training_is(manifest: Manifest) -> 
     assert all((batch["erased"][..., 2] > 0).all() for batch in epochs)
     first, second = (batch["clips"][np.argsort(batch["path"])] for batch in epochs)
     assert all((a != b).any() for a, b in zip(first, second, strict=True))
+
+
+def test_a_probe_that_fails_beside_others_says_so_in_its_folder(tmp_path: Path) -> None:
+    stage = Stage("probe", "toy", recipe(NoAugment(), 0))
+    job = StageJob(stage, "", tmp_path, tmp_path, {}, {}, None, ExecutionSpec(), Slots("cpu", 1, 1, 1, 1))
+    outcome = probe_outcome(job, World(), UserError("training diverged at step 3"), ("a", "b"))
+    assert outcome == Failure("training diverged at step 3", tmp_path / FAILURE)
+    assert (tmp_path / FAILURE).read_text(encoding="utf-8") == "training diverged at step 3\n"
