@@ -12,7 +12,8 @@ from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.job import Failure, StageJob
-from vjepa_exp.runtime.probe_job import held_out_source, probe_outcome, training_source
+from vjepa_exp.runtime.probe_batches import held_out_source, training_source
+from vjepa_exp.runtime.probe_job import probe_outcome
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.spec.augment import Augment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
 from vjepa_exp.spec.data import ClipSpec
