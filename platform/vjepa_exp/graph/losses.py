@@ -1,0 +1,43 @@
+"""What lost nodes cost a stage: the size of its checkpoint, work done again, and how often to write one.
+
+First order: an interruption costs half of what lies between two checkpoints, and the time until the stage trains again.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from vjepa_exp.graph.network import encoder_parameters
+from vjepa_exp.spec.stages import PretrainRecipe
+
+FLOAT = 4
+SAVED = 3 * FLOAT
+"""Bytes of a trained parameter in a checkpoint: the weight and two moments of AdamW, in single precision."""
+
+
+def checkpoint_bytes(recipe: PretrainRecipe, parameters: int) -> int:
+    """Size of `state.pt`: trained weights with their moments, and the moving average of the encoder.
+
+    Args:
+        recipe: of the pretraining.
+        parameters: trained ones.
+    """
+    average = 0 if recipe.pretrain.objective.kind == "pixels" else FLOAT * encoder_parameters(recipe.model)
+    return SAVED * parameters + average
+
+
+def extra_share(rate: float, interval_s: float, restart_s: float, write_s: float) -> float:
+    """Expected extra time of a stage over the time it would take without losses and checkpoints.
+
+    Args:
+        rate: interruptions of the stage in a second: those of a node times its nodes.
+        interval_s: between two checkpoints; the length of the stage where it writes none.
+        restart_s: from an interruption until the stage trains again.
+        write_s: of one checkpoint, during which training waits; 0 where it writes none.
+    """
+    return rate * (interval_s / 2 + restart_s) + write_s / interval_s
+
+
+def best_interval(rate: float, write_s: float) -> float:
+    """Seconds between checkpoints with which `extra_share` is least (Young 1974)."""
+    return sqrt(2 * write_s / rate)
