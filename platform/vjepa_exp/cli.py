@@ -78,12 +78,22 @@ def plan(
     datasets: Datasets = REGISTRY,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Draw the stages as a tree of encoders.")] = False,
+    cluster_file: Annotated[str | None, typer.Option("--cluster", help="Cluster file to plan for.")] = None,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="GPUS", help="Simulate that cluster with so many GPUs: 16,64,128.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of a simulation: GPUs at work over time.")] = None,
 ) -> None:
     """Show what `run` would do: stages, their state and cost, missing data sets. Several experiments share stages."""
     from vjepa_exp.commands import plan_view, studies
 
+    if simulate and cluster_file is None:
+        raise UserError("--simulate needs a cluster to simulate: --cluster clusters/aws-a100.yaml")
+    if picture and simulate is None:
+        raise UserError("--picture draws a simulation: --simulate 16,64,128")
     request = studies.Request("", profile, tuple(sets), str(datasets))
-    plan_view.plan(specs, request, store, as_json=as_json, graph=graph)
+    on = plan_view.OnWhat(cluster_file, simulate, picture) if cluster_file else None
+    plan_view.plan(specs, request, store, as_json=as_json, graph=graph, on=on)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +13,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from vjepa_exp.commands.console import columns, console, prose
+from vjepa_exp.commands.on_cluster import on_cluster, on_cluster_json, print_on_cluster
 from vjepa_exp.commands.planned import Planned, PlannedStage, plan_all
 from vjepa_exp.commands.plans import amount, time_estimate
+from vjepa_exp.commands.simulated import draw, print_simulation, simulate_plan, simulation_json, sizes_of
 from vjepa_exp.commands.studies import Request
 from vjepa_exp.commands.study import Study, introduce
 from vjepa_exp.graph.cost import DECODING, StageCost
@@ -24,12 +27,44 @@ from vjepa_exp.track.standing import stored_result
 Range = tuple[float, float]
 
 
-def plan(specs: Sequence[str], request: Request, store: Path, *, as_json: bool, graph: bool) -> None:
-    """Print what `run` would do for these experiments."""
+@dataclass(frozen=True)
+class OnWhat:
+    """A cluster to plan for, and how many GPUs of it to simulate."""
+
+    cluster: str
+    sizes: str | None = None
+    picture: Path | None = None
+
+
+def plan(
+    specs: Sequence[str], request: Request, store: Path, *, as_json: bool, graph: bool, on: OnWhat | None = None
+) -> None:
+    """Print what `run` would do for these experiments, and on a cluster.
+
+    Raises:
+        SpecError: with the problems of a file.
+        UserError: there is no such file or profile, or the cluster does not fit.
+    """
     planned, out = plan_all(specs, request, store), console()
+    there = on_cluster(planned, on.cluster) if on else None
+    pairs = simulate_plan(planned, there, sizes_of(on.sizes)) if on and there and on.sizes else []
     if as_json:
-        out.print(json.dumps(plan_json(planned), indent=2, ensure_ascii=False), soft_wrap=True)
-        return
+        data = plan_json(planned)
+        data |= {"cluster": on_cluster_json(there)} if there else {}
+        data |= {"simulation": simulation_json(pairs, there.cluster)} if there and pairs else {}
+        out.print(json.dumps(data, indent=2, ensure_ascii=False), soft_wrap=True)
+    else:
+        _print(planned, out, graph)
+        if there:
+            print_on_cluster(there, out)
+        if there and pairs:
+            print_simulation(pairs, there, min(row.execution.max_failures for row, _ in there.rows), out)
+    if there and pairs and on and on.picture:
+        draw(pairs, f"{', '.join(specs)} on {there.cluster.name}, worst assumptions", on.picture)
+        console(stderr=True).print(f"picture: {on.picture}", soft_wrap=True)
+
+
+def _print(planned: Planned, out: Console, graph: bool) -> None:
     _introduce(planned, out)
     if graph:
         out.print(_tree(planned))

@@ -88,9 +88,7 @@ class Demand:
     """USD, without the head. None: not configured."""
 
 
-def demand(
-    stage: Stage, cost: StageCost, execution: ExecutionSpec, cluster: ClusterSpec, registry: Registry
-) -> Demand:
+def demand(stage: Stage, cost: StageCost, execution: ExecutionSpec, cluster: ClusterSpec, registry: Registry) -> Demand:
     """What a stage asks of a cluster.
 
     Raises:
@@ -160,8 +158,8 @@ def _check_size(stage: Stage, execution: ExecutionSpec, cluster: ClusterSpec) ->
     if cpus > (cores := group.max_nodes * group.cpus + (decode.max_nodes * decode.cpus if decode else 0)):
         raise UserError(
             f"{stage.id} holds {cpus} CPUs (execution.workers {gpus}, each with execution.decode_workers "
-            f"{execution.decode_workers}), cluster '{cluster.name}' has {cores} at most: lower execution.decode_workers "
-            "or raise decode.max_nodes"
+            f"{execution.decode_workers}), cluster '{cluster.name}' has {cores} at most: lower "
+            "execution.decode_workers or raise decode.max_nodes"
         )
     if isinstance(stage.recipe, PretrainRecipe) and (batch := stage.recipe.pretrain.optim.batch_size) % gpus:
         raise UserError(f"{stage.id}: batch_size {batch} is not a multiple of {gpus} workers: change execution.workers")
@@ -212,9 +210,7 @@ def _least(stage: Stage, execution: ExecutionSpec, cluster: ClusterSpec, registr
     batch, limit = stage.recipe.pretrain.optim.batch_size, cluster.gpu.gpu_memory_gb * 10**9
     counts = (count for count in range(1, execution.workers) if batch % count == 0)
     fits = (
-        count
-        for count in counts
-        if _memory(stage, execution.model_copy(update={"workers": count}), registry) <= limit
+        count for count in counts if _memory(stage, execution.model_copy(update={"workers": count}), registry) <= limit
     )
     return next(fits, execution.workers)
 

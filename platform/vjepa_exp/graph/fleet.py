@@ -38,7 +38,7 @@ class Fleet:
         if not self.interruptions_per_s:
             return inf
         key = hashlib.sha256(f"{seed}/{number}".encode()).digest()
-        return Random(key).expovariate(self.interruptions_per_s)  # noqa: S311
+        return Random(key).expovariate(self.interruptions_per_s)
 
 
 @dataclass

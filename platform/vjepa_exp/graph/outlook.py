@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vjepa_exp.graph.demand import Demand
@@ -22,7 +22,8 @@ class Limit(StrEnum):
 
     STUDIES = "studies wait for each other"
     LEVELS = "probes wait for the last pretraining of all"
-    PACKING = "packing, starts of nodes, interruptions"
+    PACKING = "packing, starts of nodes and stages"
+    LOSSES = "lost nodes"
     CHAIN = "the longest chain of stages"
     GPUS = "the number of GPUs"
 
@@ -34,6 +35,9 @@ class Outlook:
     worst: bool
     work: Work
     runs: dict[Order, Simulation]
+    """Without lost nodes, so that orders are compared and not the luck of draws."""
+    lossy: Simulation | None
+    """As run does it, with lost nodes, one draw of their lives; None where no rate of losses is stated."""
 
     @property
     def fleet(self) -> Fleet:
@@ -68,6 +72,7 @@ class Outlook:
             Limit.STUDIES: spans[Order.AS_RUN] - spans[Order.LEVELS],
             Limit.LEVELS: spans[Order.LEVELS] - spans[Order.FREE],
             Limit.PACKING: spans[Order.FREE] - self.least_s,
+            Limit.LOSSES: self.lossy.makespan_s - spans[Order.AS_RUN] if self.lossy else 0.0,
         }
 
 
@@ -86,14 +91,17 @@ def outlooks(
     for gpus in sizes:
         fleet = fleet_of(cluster, gpus)
         try:
-            best, worst = (
-                Outlook(bool(i), work, {order: simulate(ordered(work, order), fleet, SEED) for order in Order})
-                for i, work in enumerate(works)
-            )
+            best, worst = (_outlook(bool(i), work, fleet) for i, work in enumerate(works))
         except ValueError as error:
             raise UserError(f"--simulate {gpus}: {error}: lower execution.workers or decode_workers") from None
         pairs.append((best, worst))
     return pairs
+
+
+def _outlook(worst: bool, work: Work, fleet: Fleet) -> Outlook:
+    quiet = replace(fleet, interruptions_per_s=0.0)
+    runs = {order: simulate(ordered(work, order), quiet) for order in Order}
+    return Outlook(worst, work, runs, simulate(work.tasks, fleet, SEED) if fleet.interruptions_per_s else None)
 
 
 def decoding_share(demands: Sequence[Demand]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ class Order(StrEnum):
     """One study after the other, in each of them pretraining before what stands on encoders."""
     LEVELS = "studies together"
     """All pretraining of all studies, then all that stands on it."""
-    FREE = "nothing waits in vain"
+    FREE = "no level waits"
     """A stage waits for its own encoder alone; the longest chains are begun first."""
 
 
