@@ -85,15 +85,20 @@ def plan(
     picture: Annotated[Path | None, typer.Option(help="PNG of a simulation: GPUs at work over time.")] = None,
 ) -> None:
     """Show what `run` would do: stages, their state and cost, missing data sets. Several experiments share stages."""
-    from vjepa_exp.commands import plan_view, studies
+    from vjepa_exp.commands import studies
 
-    if simulate and cluster_file is None:
-        raise UserError("--simulate needs a cluster to simulate: --cluster clusters/aws-a100.yaml")
-    if picture and simulate is None:
-        raise UserError("--picture draws a simulation: --simulate 16,64,128")
     request = studies.Request("", profile, tuple(sets), str(datasets))
-    on = plan_view.OnWhat(cluster_file, simulate, picture) if cluster_file else None
-    plan_view.plan(specs, request, store, as_json=as_json, graph=graph, on=on)
+    if cluster_file is not None:
+        from vjepa_exp.commands import plan_cluster
+
+        there = plan_cluster.There(cluster_file, simulate, picture)
+        plan_cluster.plan(specs, request, store, there, as_json=as_json, graph=graph)
+        return
+    if simulate or picture:
+        raise UserError("--simulate and --picture need a cluster to simulate: --cluster clusters/aws-a100.yaml")
+    from vjepa_exp.commands import plan_view
+
+    plan_view.plan(specs, request, store, as_json=as_json, graph=graph)
 
 
 @app.command()

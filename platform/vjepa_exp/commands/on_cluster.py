@@ -197,10 +197,11 @@ def _decoding(plan: OnCluster) -> str:
     started = _ints(row.execution.decode_workers for row, _ in plan.rows)
     best, worst = (sum(one.limit == words for one in asked) for words in ("decoding", "decoding at worst"))
     low, high = decoding_share(asked)
-    others = f", {decode.max_nodes * decode.cpus / (group.max_nodes * group.gpus_per_node):.0f} more on decode nodes"
+    more = decode.max_nodes * decode.cpus / (group.max_nodes * group.gpus_per_node) if decode else 0.0
+    others = f", {more:.0f} more on decode nodes" if decode else ""
     return (
         f"decoding: a stage starts {started} decoders a GPU (execution.decode_workers) and holds as many CPUs and one; "
-        f"a GPU node has {group.cpus / group.gpus_per_node:.0f} CPUs a GPU{others if decode else ''}. It is the limit "
+        f"a GPU node has {group.cpus / group.gpus_per_node:.0f} CPUs a GPU{others}. It is the limit "
         f"of {best} stages even at best and of {worst} more at worst; {100 * low:.0f} to {100 * high:.0f} % of the GPU "
         "hours wait for it"
     )
@@ -257,19 +258,21 @@ def _cost(plan: OnCluster) -> str:
     nodes = f"{_span(total, lambda value: f'{value:,.0f}')} hours of GPU nodes"
     if others and others[1]:
         nodes += f", {_span(others, lambda value: f'{value:,.0f}')} of nodes for decoding"
-    groups = {"gpu": cluster.gpu, "decode": cluster.decode if others and others[1] else None}
-    lacking = [name for name, group in groups.items() if group and group.price is None]
+    groups: dict[str, DecodeGroup] = {"gpu": cluster.gpu}
+    if cluster.decode and others and others[1]:
+        groups["decode"] = cluster.decode
+    lacking = [
+        f"{name}.price_per_hour.{'spot' if group.spot else 'on_demand'}"
+        for name, group in groups.items()
+        if group.price is None
+    ]
     if lacking:
-        kinds = " and ".join(
-            f"{name}.price_per_hour.{'spot' if groups[name].spot else 'on_demand'}" for name in lacking
-        )  # type: ignore[union-attr]
-        return f"cost: {nodes}; no price configured ({kinds} of {plan.file})"
-    sources = dict.fromkeys(group.price_per_hour.source for group in groups.values() if group and group.price_per_hour)
-    low, high = _total(one.price for one in asked) or (0.0, 0.0)
-    at = ", ".join(f"{name} {group.price:g} ({_bought(group)})" for name, group in groups.items() if group)
+        return f"cost: {nodes}; no price configured ({' and '.join(lacking)} of {plan.file})"
+    sources = dict.fromkeys(group.price_per_hour.source for group in groups.values() if group.price_per_hour)
+    at = ", ".join(f"{name} {group.price:g} ({_bought(group)})" for name, group in groups.items())
     return (
-        f"cost: {low:,.0f} to {high:,.0f} USD for {nodes}, at USD a node and hour: {at}; source: {'; '.join(sources)}; "
-        "without the head, idle nodes and storage"
+        f"cost: {_span(_total(one.price for one in asked), lambda value: f'{value:,.0f}')} USD for {nodes}, at USD a "
+        f"node and hour: {at}; source: {'; '.join(sources)}; without the head, idle nodes and storage"
     )
 
 

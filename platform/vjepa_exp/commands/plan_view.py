@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,10 +12,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from vjepa_exp.commands.console import columns, console, prose
-from vjepa_exp.commands.on_cluster import on_cluster, on_cluster_json, print_on_cluster
 from vjepa_exp.commands.planned import Planned, PlannedStage, plan_all
 from vjepa_exp.commands.plans import amount, time_estimate
-from vjepa_exp.commands.simulated import draw, print_simulation, simulate_plan, simulation_json, sizes_of
 from vjepa_exp.commands.studies import Request
 from vjepa_exp.commands.study import Study, introduce
 from vjepa_exp.graph.cost import DECODING, StageCost
@@ -27,44 +24,22 @@ from vjepa_exp.track.standing import stored_result
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class OnWhat:
-    """A cluster to plan for, and how many GPUs of it to simulate."""
-
-    cluster: str
-    sizes: str | None = None
-    picture: Path | None = None
-
-
-def plan(
-    specs: Sequence[str], request: Request, store: Path, *, as_json: bool, graph: bool, on: OnWhat | None = None
-) -> None:
-    """Print what `run` would do for these experiments, and on a cluster.
-
-    Raises:
-        SpecError: with the problems of a file.
-        UserError: there is no such file or profile, or the cluster does not fit.
-    """
+def plan(specs: Sequence[str], request: Request, store: Path, *, as_json: bool, graph: bool) -> None:
+    """Print what `run` would do for these experiments."""
     planned, out = plan_all(specs, request, store), console()
-    there = on_cluster(planned, on.cluster) if on else None
-    pairs = simulate_plan(planned, there, sizes_of(on.sizes)) if on and there and on.sizes else []
     if as_json:
-        data = plan_json(planned)
-        data |= {"cluster": on_cluster_json(there)} if there else {}
-        data |= {"simulation": simulation_json(pairs, there.cluster)} if there and pairs else {}
-        out.print(json.dumps(data, indent=2, ensure_ascii=False), soft_wrap=True)
+        print_json(plan_json(planned), out)
     else:
-        _print(planned, out, graph)
-        if there:
-            print_on_cluster(there, out)
-        if there and pairs:
-            print_simulation(pairs, there, min(row.execution.max_failures for row, _ in there.rows), out)
-    if there and pairs and on and on.picture:
-        draw(pairs, f"{', '.join(specs)} on {there.cluster.name}, worst assumptions", on.picture)
-        console(stderr=True).print(f"picture: {on.picture}", soft_wrap=True)
+        print_plan(planned, out, graph=graph)
 
 
-def _print(planned: Planned, out: Console, graph: bool) -> None:
+def print_json(data: dict[str, object], out: Console) -> None:
+    """Print a plan as JSON."""
+    out.print(json.dumps(data, indent=2, ensure_ascii=False), soft_wrap=True)
+
+
+def print_plan(planned: Planned, out: Console, *, graph: bool) -> None:
+    """Print a plan in words, its stages as a table or as a tree."""
     _introduce(planned, out)
     if graph:
         out.print(_tree(planned))

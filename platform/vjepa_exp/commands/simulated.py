@@ -107,12 +107,15 @@ def _line(pair: Pair, order: str, runs: Sequence[Simulation], cluster: ClusterSp
 
 def _usd(run: Simulation, cluster: ClusterSpec) -> float | None:
     """Of all nodes from their request until they go, the head included; None where a price is missing."""
-    head = cluster.head.price_per_hour
-    prices = cluster.gpu.price, cluster.decode.price if cluster.decode else None, head and head.on_demand
-    hours = run.node_s / HOUR, run.decode_node_s / HOUR, run.makespan_s / HOUR
-    if any(price is None and spent for price, spent in zip(prices, hours, strict=True)):
+    head = cluster.head.price_per_hour.on_demand if cluster.head.price_per_hour else None
+    spent = {
+        "gpu": (run.node_s, cluster.gpu.price),
+        "decode": (run.decode_node_s, cluster.decode.price if cluster.decode else None),
+        "head": (run.makespan_s, head),
+    }
+    if any(seconds and price is None for seconds, price in spent.values()):
         return None
-    return sum((price or 0.0) * spent for price, spent in zip(prices, hours, strict=True))
+    return sum(seconds / HOUR * (price or 0.0) for seconds, price in spent.values())
 
 
 def _limit(pair: Pair) -> str:

@@ -122,7 +122,6 @@ class _Simulator:
         self.progress = [_Progress() for _ in tasks]
         self.unfinished = sorted(range(len(tasks)), key=lambda i: (tasks[i].turn, tasks[i].rank, i))
         self.now, self.events, self.serial, self.launched = 0.0, list[Event](), 0, 0
-        self.waits = False
         self.moments = list[Moment]()
         self.idle_since = dict[int, float]()
         self.node_s = self.decode_node_s = self.lost = 0.0
@@ -177,8 +176,7 @@ class _Simulator:
             self.nodes.starting += 1
             self._at(self.now + self.fleet.start_s, self._up, self.launched)
             self.launched += 1
-        self.waits = bool(waiting)
-        self._watch_idle()
+        self._give_back(bool(waiting))
         state = (self.nodes.busy_gpus, len(self.nodes.free) + self.nodes.starting, self.nodes.decode_nodes)
         self.moments.append(Moment(self.now, *state))
 
@@ -193,13 +191,21 @@ class _Simulator:
             and all(self.progress[needed].ended is not None for needed in self.tasks[i].needs)
         ]
 
-    def _watch_idle(self) -> None:
+    def _give_back(self, waits: bool) -> None:
+        """Let nodes go that have been idle for long enough, unless something waits for more nodes beside them."""
         idle = {number for number, free in self.nodes.free.items() if free == self.fleet.gpus_per_node}
-        for number in idle - self.idle_since.keys():
-            self.idle_since[number] = self.now
-            self._at(self.now + self.fleet.idle_s, self._idle, number)
         for number in self.idle_since.keys() - idle:
             del self.idle_since[number]
+        for number in sorted(idle - self.idle_since.keys()):
+            self.idle_since[number] = self.now
+            self._at(self.now + self.fleet.idle_s, self._look, number)
+        for number, since in list(self.idle_since.items()):
+            over = self.now - since >= self.fleet.idle_s - EPSILON
+            if over and not waits and len(self.nodes.free) > self.fleet.min_nodes:
+                del self.nodes.free[number], self.idle_since[number]
+
+    def _look(self, number: int, _: int) -> None:
+        """Nothing happens but that things are settled."""
 
     def _up(self, number: int, _: int) -> None:
         self.nodes.starting -= 1
@@ -207,15 +213,6 @@ class _Simulator:
         life = self.fleet.life(self.seed, number)
         if life < inf:
             self._at(self.now + life, self._gone, number)
-
-    def _idle(self, number: int, _: int) -> None:
-        since = self.idle_since.get(number)
-        if since is None or self.now - since < self.fleet.idle_s - EPSILON:
-            return
-        if self.waits:  # for more nodes: then this one is not given back
-            del self.idle_since[number]
-        elif len(self.nodes.free) > self.fleet.min_nodes:
-            del self.nodes.free[number], self.idle_since[number]
 
     def _gone(self, number: int, _: int) -> None:
         if number not in self.nodes.free:

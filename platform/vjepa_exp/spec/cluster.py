@@ -149,8 +149,9 @@ class DecodeGroup(Spec):
     @property
     def price(self) -> float | None:
         """USD for a node and hour, spot or on demand as the group is; None where it is not configured."""
-        prices = self.price_per_hour
-        return prices and (prices.spot if self.spot else prices.on_demand)
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour.spot if self.spot else self.price_per_hour.on_demand
 
     @model_validator(mode="after")
     def _range(self) -> Self:
