@@ -51,7 +51,12 @@ def pretraining_takes_ten(stage: Stage) -> Demand:
 def plans(load: Load, tmp_path: Path) -> list[Plan]:
     """Two studies that share a pretraining; the second has one of its own, whose probes have two learning rates."""
     registry = Registry(tmp_path / "datasets.yaml")
-    axes = "vary: {axes: {recipe.evaluate.looks.optim.lr: [0.001, 0.002], recipe.seed: [3, 4]}}\n"
+    axes = """\
+vary:
+  axes:
+    evaluate.looks.optim.lr: {low: 1.0e-3, high: 2.0e-3}
+    pretrain.optim.warmup: {short: 2, long: 3}
+"""
     return [build_plan(load(), registry), build_plan(load(axes), registry)]
 
 
