@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_the_whole_paper_on_16_64_and_128_gpus(paper: JointPlan) -> None:
         free, levels, as_run = (one.runs[order].makespan_s for order in (Order.FREE, Order.LEVELS, Order.AS_RUN))
         assert free <= levels <= as_run
         assert free <= 1.01 * one.least_s
-    for fewer, more in zip(pairs, pairs[1:], strict=False):
+    for fewer, more in pairwise(pairs):
         for i, order in ((i, order) for i in (0, 1) for order in Order):
             assert more[i].runs[order].makespan_s <= fewer[i].runs[order].makespan_s
     assert [next(iter(worst.seconds())) for _, worst in pairs] == [Limit.GPUS, Limit.CHAIN, Limit.CHAIN]

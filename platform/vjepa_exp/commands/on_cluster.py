@@ -14,7 +14,7 @@ from vjepa_exp.commands.console import columns, prose
 from vjepa_exp.commands.planned import Planned, PlannedStage
 from vjepa_exp.commands.plans import amount
 from vjepa_exp.graph.cost import DECODING
-from vjepa_exp.graph.demand import ASSUMED, Demand, Range, cluster_device, demand
+from vjepa_exp.graph.demand import ASSUMED, Demand, Range, cluster_device, decoders, demand
 from vjepa_exp.graph.joint import kind_of_work
 from vjepa_exp.graph.outlook import decoding_share
 from vjepa_exp.report.words import roughly
@@ -194,16 +194,20 @@ def _micro_batches(plan: OnCluster) -> Iterable[str]:
 def _decoding(plan: OnCluster) -> str:
     asked = [one for _, one in plan.rows]
     group, decode = plan.cluster.gpu, plan.cluster.decode
-    started = _ints(row.execution.decode_workers for row, _ in plan.rows)
+    started = _ints(decoders(row.execution) for row, _ in plan.rows)
     best, worst = (sum(one.limit == words for one in asked) for words in ("decoding", "decoding at worst"))
     low, high = decoding_share(asked)
     more = decode.max_nodes * decode.cpus / (group.max_nodes * group.gpus_per_node) if decode else 0.0
     others = f", {more:.0f} more on decode nodes" if decode else ""
+    limits = (
+        f"it is the limit of {best} stages even at best and of {worst} more at worst, {100 * low:.0f} to "
+        f"{100 * high:.0f} % of the GPU hours wait for it"
+        if best or worst
+        else "it is the limit of no stage"
+    )
     return (
-        f"decoding: a stage starts {started} decoders a GPU (execution.decode_workers) and holds as many CPUs and one; "
-        f"a GPU node has {group.cpus / group.gpus_per_node:.0f} CPUs a GPU{others}. It is the limit "
-        f"of {best} stages even at best and of {worst} more at worst; {100 * low:.0f} to {100 * high:.0f} % of the GPU "
-        "hours wait for it"
+        f"decoding: a stage starts {started} decoders for each GPU (execution.decode_workers over workers) and holds "
+        f"as many CPUs and one; a GPU node has {group.cpus / group.gpus_per_node:.0f} CPUs for each{others}; {limits}"
     )
 
 

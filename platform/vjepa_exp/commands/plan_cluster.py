@@ -44,8 +44,7 @@ def plan(specs: Sequence[str], request: Request, store: Path, there: There, *, a
         print_plan(planned, out, graph=graph)
         print_on_cluster(placed, out)
         if pairs:
-            max_failures = min(row.execution.max_failures for row, _ in placed.rows)
-            print_simulation(pairs, placed, max_failures, out)
+            print_simulation(pairs, placed, out)
     if there.picture:
         draw(pairs, f"{', '.join(specs)} on {placed.cluster.name}, at the worst of all assumptions", there.picture)
         console(stderr=True).print(f"picture: {there.picture}", soft_wrap=True)

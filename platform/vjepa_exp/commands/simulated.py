@@ -11,14 +11,12 @@ from vjepa_exp.commands.console import columns, prose
 from vjepa_exp.commands.on_cluster import OnCluster
 from vjepa_exp.commands.planned import Planned
 from vjepa_exp.graph.outlook import Outlook, outlooks
-from vjepa_exp.graph.schedule import Order
 from vjepa_exp.graph.simulate import Simulation
 from vjepa_exp.report.words import roughly
 from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.errors import UserError
 
 DAY, HOUR = 86_400.0, 3600.0
-LOSSY = "as run does it, nodes lost"
 Pair = tuple[Outlook, Outlook]
 
 
@@ -45,7 +43,7 @@ def simulate_plan(planned: Planned, plan: OnCluster, sizes: Sequence[int]) -> li
     return outlooks(planned.joint.plans, done, lambda stage: demands.get(stage.fingerprint), plan.cluster, sizes)
 
 
-def print_simulation(pairs: Sequence[Pair], plan: OnCluster, max_failures: int, out: Console) -> None:
+def print_simulation(pairs: Sequence[Pair], plan: OnCluster, out: Console) -> None:
     """The section of `plan` about simulated clusters."""
     work = pairs[0][0].work
     stages = sum(map(len, work.stages))
@@ -62,13 +60,6 @@ def print_simulation(pairs: Sequence[Pair], plan: OnCluster, max_failures: int, 
     out.file.write(f"{columns(header, rows, right=(0, 1, *range(3, len(header))))}\n")
     for pair in pairs:
         prose(out, _limit(pair))
-    lossy = [one.lossy for pair in pairs for one in pair if one.lossy]
-    if (restarts := max((max(run.restarts) for run in lossy), default=0)) > max_failures:
-        prose(
-            out,
-            f"a stage is interrupted up to {restarts} times, execution.max_failures is {max_failures}: it would fail "
-            "and go on in the next run",
-        )
     for stage in work.unknown:
         out.print(f"left out, as its cost is not known: {stage.id}", soft_wrap=True)
     fleet = pairs[0][0].fleet
@@ -81,11 +72,8 @@ def print_simulation(pairs: Sequence[Pair], plan: OnCluster, max_failures: int, 
 
 
 def _lines(pair: Pair, cluster: ClusterSpec) -> Iterator[tuple[str, ...]]:
-    for order in Order:
-        yield _line(pair, order.value, [one.runs[order] for one in pair], cluster)
-    lossy = [one.lossy for one in pair if one.lossy]
-    if lossy:
-        yield _line(pair, LOSSY, lossy, cluster)
+    for name in pair[0].named:
+        yield _line(pair, name, [one.named[name] for one in pair], cluster)
 
 
 def _line(pair: Pair, order: str, runs: Sequence[Simulation], cluster: ClusterSpec) -> tuple[str, ...]:
@@ -124,6 +112,8 @@ def _limit(pair: Pair) -> str:
     parts = {limit: seconds for limit, seconds in worst.seconds().items() if abs(seconds) >= HOUR}
     spent = ", ".join(f"{limit.value} {seconds / DAY:.1f} days" for limit, seconds in parts.items())
     text = f"{worst.fleet.gpus} GPUs, as run does it, at worst: {spent}"
+    if worst.lossy:
+        text += f"; a stage is interrupted up to {max(worst.lossy.restarts)} times"
     if worst.chain_s > worst.share_s:
         text += f"; the longest chain: {', then '.join(worst.chain)} ({roughly(worst.chain_s)})"
     return text

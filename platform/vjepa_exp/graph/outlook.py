@@ -15,6 +15,9 @@ from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.errors import UserError
 
 SEED = 0
+ONE_STUDY = 2
+"""Turns of one study: pretraining, and what stands on it."""
+LOSSY = "as run does it, nodes lost"
 
 
 class Limit(StrEnum):
@@ -38,6 +41,13 @@ class Outlook:
     """Without lost nodes, so that orders are compared and not the luck of draws."""
     lossy: Simulation | None
     """As run does it, with lost nodes, one draw of their lives; None where no rate of losses is stated."""
+
+    @property
+    def named(self) -> dict[str, Simulation]:
+        """What is shown: the orders that differ, and lost nodes where any are counted."""
+        several = len({task.turn for task in self.work.tasks}) > ONE_STUDY
+        shown = {order.value: run for order, run in self.runs.items() if several or order is not Order.LEVELS}
+        return shown | ({LOSSY: self.lossy} if self.lossy else {})
 
     @property
     def fleet(self) -> Fleet:

@@ -2,7 +2,7 @@
 
 Stages are placed as Ray does it: first come, first served, workers together on as few nodes as possible. A stage holds
 its GPUs and CPUs from its start to its end. A lost node stops every stage that is on it; the stage goes on from its
-last checkpoint with as many workers as before, when there are as many GPUs.
+last checkpoint when there are GPUs for all its workers again (`execution.min_workers` is not simulated).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def draw_outlooks(outlooks: Sequence[Outlook], title: str, path: Path) -> None:
         title: what was simulated.
         path: the file to write.
     """
-    rows = [_named(outlook) for outlook in outlooks]
+    rows = [outlook.named for outlook in outlooks]
     figure = Figure(figsize=(4.2 * len(rows[0]), 2.3 * len(rows) + 1.0), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(len(rows), len(rows[0]), sharex="row", sharey="row", squeeze=False)
@@ -34,11 +34,6 @@ def draw_outlooks(outlooks: Sequence[Outlook], title: str, path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
-
-
-def _named(outlook: Outlook) -> dict[str, Simulation]:
-    lossy = {"as run does it, nodes lost": outlook.lossy} if outlook.lossy else {}
-    return {order.value: run for order, run in outlook.runs.items()} | lossy
 
 
 def _draw(axes: Axes, run: Simulation, name: str, limit_days: float) -> None:

@@ -28,7 +28,7 @@ class ExecutionSpec(Spec):
     workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
     micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")
-    decode_workers: PositiveInt = Field(1, description="Decoding processes of one training worker.")
+    decode_workers: PositiveInt = Field(1, description="Decoding processes of one stage.")
     reader: ReaderChoice = Field(
         "auto",
         description="Who decodes the videos that its reading is exact on, as the manifest says; the others go to a "

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_exp.graph.cost import GPUS, hours, stage_cost
-from vjepa_exp.graph.demand import Demand, demand, restart_s
+from vjepa_exp.graph.demand import Demand, decoders, demand, restart_s
 from vjepa_exp.graph.losses import extra_share
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.stage import Stage
@@ -57,8 +57,9 @@ def cluster(gpu: dict[str, object] | None = None, **changes: object) -> ClusterS
 
 @pytest.fixture
 def asks(plan: Plan) -> Asks:
-    def asks(stage: Stage, where: ClusterSpec, **execution: object) -> Demand:
+    def asks(stage: Stage, where: ClusterSpec, decoders: int = 10, **execution: object) -> Demand:
         settings = plan.experiment.experiment.execution.model_copy(update=execution)
+        settings = settings.model_copy(update={"decode_workers": decoders * settings.workers})
         cost = stage_cost(stage, settings, REGISTRY)
         assert cost is not None
         return demand(stage, cost, settings, where, REGISTRY)
@@ -92,7 +93,7 @@ def test_a_micro_batch_that_does_not_fit_is_planned_as_large_as_fits(plan: Plan,
     ("arch", "resolution", "gpu", "execution", "words"),
     [
         ("vit_large", 224, {}, {"workers": 64}, r"asks for 64 GPUs \(execution.workers\).* has 32 at most"),
-        ("vit_large", 224, {}, {"decode_workers": 200}, r"holds 1608 CPUs .* has 704 at most: lower execution.decode"),
+        ("vit_large", 224, {}, {"decoders": 200}, r"holds 1608 CPUs .* has 704 at most: lower execution.decode"),
         ("vit_large", 224, {}, {"workers": 5}, "batch_size 3072 is not a multiple of 5 workers"),
         ("vit_huge", 384, {"gpu_memory_gb": 40}, {"workers": 1}, r"needs \d+ GB of a GPU with execution.micro_batch=1"),
     ],
@@ -107,10 +108,14 @@ def test_a_cluster_that_is_too_small_is_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_decoders_of_a_stage_are_shared_by_its_workers() -> None:
+    assert [decoders(ExecutionSpec(workers=n, decode_workers=64)) for n in (1, 8, 12, 100)] == [64, 8, 6, 1]
+
+
 def test_enough_decoders_leave_the_hours_to_the_gpus(plan: Plan, asks: Asks) -> None:
     large = find(plan, "pretrain", "vit_large")
     cost = stage_cost(large, plan.experiment.experiment.execution, REGISTRY)
-    fed = asks(large, cluster(), decode_workers=20)
+    fed = asks(large, cluster(), decoders=20)
     assert fed.limit == "compute"
     assert fed.hours == fed.compute_hours == hours([cost], GPUS["A100"], 8)
     assert fed.decode_nodes == 2  # 8 x 21 CPUs are 72 more than the node has
@@ -120,7 +125,7 @@ def test_enough_decoders_leave_the_hours_to_the_gpus(plan: Plan, asks: Asks) -> 
 
 def test_too_few_decoders_are_the_limit(plan: Plan, asks: Asks) -> None:
     large = find(plan, "pretrain", "vit_large")
-    starved = asks(large, cluster(), decode_workers=1)
+    starved = asks(large, cluster(), decoders=1)
     assert starved.limit == "decoding"
     clips = 90_000 * 3072
     assert starved.hours == (pytest.approx(clips / 8 / 25 / 3600), pytest.approx(clips / 8 / 8 / 3600))
@@ -128,18 +133,18 @@ def test_too_few_decoders_are_the_limit(plan: Plan, asks: Asks) -> None:
     low, high = starved.cores_per_gpu
     best, worst = high * 8 / 25, low * 25 / 8  # fast GPUs and fast decoders; slow GPUs and slow decoders
     assert best < 3 < worst
-    assert asks(large, cluster(), decode_workers=3).limit == "decoding at worst"
-    assert asks(large, cluster(), decode_workers=int(worst) + 1).limit == "compute"
+    assert asks(large, cluster(), decoders=3).limit == "decoding at worst"
+    assert asks(large, cluster(), decoders=int(worst) + 1).limit == "compute"
 
 
 def test_gradients_leave_a_node_only_where_a_stage_does(plan: Plan, asks: Asks) -> None:
     large = find(plan, "pretrain", "vit_large")
     parameters = 303_885_312 + 22_082_944
-    assert asks(large, cluster(), decode_workers=11).reduced_bytes == 0
-    wide = asks(large, cluster(), workers=16, decode_workers=11)
+    assert asks(large, cluster(), decoders=11).reduced_bytes == 0
+    wide = asks(large, cluster(), workers=16, decoders=11)
     assert wide.reduced_bytes == 2 * 15 / 16 * parameters * 4
     assert wide.hours is not None
-    slow = asks(large, cluster({"network_gbit_per_s": 10.0}), workers=16, decode_workers=11)
+    slow = asks(large, cluster({"network_gbit_per_s": 10.0}), workers=16, decoders=11)
     waiting = 90_000 * wide.reduced_bytes * 8 / 10e9 / 3600
     assert slow.hours == (wide.hours[0], pytest.approx(wide.hours[1] + waiting))
 
@@ -159,7 +164,7 @@ def test_losses_follow_rate_nodes_and_interval(plan: Plan, asks: Asks) -> None:
     large = find(plan, "pretrain", "vit_large")
     storage = StorageSpec(uri="nfs://10.0.0.2/vjepa", mb_per_s=1000.0)
     where = cluster({"interruptions_per_node_hour": 0.02}, storage=storage)
-    found = asks(large, where, workers=16, decode_workers=11)
+    found = asks(large, where, workers=16, decoders=11)
     points = found.checkpoints
     assert points is not None
     assert points.size_bytes == 12 * (303_885_312 + 22_082_944) + 4 * 303_885_312
@@ -169,7 +174,7 @@ def test_losses_follow_rate_nodes_and_interval(plan: Plan, asks: Asks) -> None:
     rate, again = 2 * 0.02 / 3600, restart_s(where) + points.write_s
     assert found.extra[1] == pytest.approx(extra_share(rate, points.interval_s[1], again, points.write_s))
     assert points.best_steps is not None
-    quiet = asks(large, cluster(storage=storage), workers=16, decode_workers=11)
+    quiet = asks(large, cluster(storage=storage), workers=16, decoders=11)
     assert quiet.checkpoints is not None
     assert quiet.checkpoints.best_steps is None
     assert quiet.extra[1] == pytest.approx(points.write_s / points.interval_s[0])
@@ -187,20 +192,20 @@ def test_a_probe_writes_no_checkpoint_and_begins_anew(plan: Plan, asks: Asks) ->
 
 def test_the_price_is_that_of_the_nodes_or_none(plan: Plan, asks: Asks) -> None:
     large = find(plan, "pretrain", "vit_large")
-    assert asks(large, cluster(), decode_workers=11).price is None
+    assert asks(large, cluster(), decoders=11).price is None
     on_demand, spot = (cluster({"price_per_hour": PRICE.model_dump(), "spot": spot}) for spot in (False, True))
-    found = asks(large, on_demand, decode_workers=11)
+    found = asks(large, on_demand, decoders=11)
     assert found.node_hours is not None
     assert found.price == tuple(pytest.approx(10 * value) for value in found.node_hours)
-    assert asks(large, spot, decode_workers=11).price == tuple(pytest.approx(3 * value) for value in found.node_hours)
-    assert asks(large, on_demand, decode_workers=20).price is None  # nodes for decoding have a price of their own
+    assert asks(large, spot, decoders=11).price == tuple(pytest.approx(3 * value) for value in found.node_hours)
+    assert asks(large, on_demand, decoders=20).price is None  # nodes for decoding have a price of their own
     decode = DecodeGroup(max_nodes=8, cpus=40, memory_gib=72, price_per_hour=PRICE)
-    both = asks(large, on_demand.model_copy(update={"decode": decode}), decode_workers=20)
+    both = asks(large, on_demand.model_copy(update={"decode": decode}), decoders=20)
     assert both.decode_node_hours is not None
     assert both.node_hours is not None
     assert both.price == tuple(
         pytest.approx(10 * a + 10 * b) for a, b in zip(both.node_hours, both.decode_node_hours, strict=True)
     )
-    half = asks(large, on_demand, workers=4, decode_workers=11)
+    half = asks(large, on_demand, workers=4, decoders=11)
     assert half.node_hours is not None
     assert half.node_hours[0] == pytest.approx(found.node_hours[0], rel=1e-3)  # half a node for twice the time
