@@ -21,7 +21,7 @@ DOCUMENTS = sorted(path.relative_to(ROOT) for path in (ROOT / "README.md", *(ROO
 
 def commands(text: str) -> Iterator[list[str]]:
     """The arguments of the commands in blocks of shell, those inside the quotes of another command too."""
-    for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^ *```(?:sh|bash|console)\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             for inner in [words, *(shlex.split(word, comments=True) for word in words if "vjepa-exp " in word)]:
@@ -51,7 +51,8 @@ def test_commands_are_understood(document: Path) -> None:
 
 
 def test_what_is_not_understood_is_found() -> None:
-    [wrong, right] = commands("```sh\nvjepa-exp plan --nodes 3 a.yaml  # why\nray exec x 'vjepa-exp run \\\n a'\n```\n")
+    shown = "1. so\n   ```sh\n   vjepa-exp plan --nodes 3 a.yaml  # why\n   ray exec x 'vjepa-exp run \\\n a'\n   ```\n"
+    [wrong, right] = commands(shown)
     assert right == ["run", "a"]
     parse(right)
     with pytest.raises(TyperException, match="--nodes"):
