@@ -52,10 +52,10 @@ def lay_out(plans: Sequence[Plan], done: Collection[str], demand_of: DemandOf, w
     tasks, packs, unknown, seen, turn = list[Task](), list[tuple[Stage, ...]](), list[Stage](), set(done), 0
     made = dict[str, int]()
     for plan in plans:
-        at_most = plan.experiment.experiment.execution.probes_per_pass
+        execution = plan.experiment.experiment.execution
         for level in plan.levels():
             ready = [stage for stage in level if stage.fingerprint not in seen and stage.level]
-            for pack in share_passes(ready, at_most):
+            for pack in share_passes(ready, execution.probes_per_pass):
                 asked = [demand_of(stage) for stage in pack]
                 known = [one for one in asked if one is not None and one.hours is not None]
                 unknown += [stage for stage, one in zip(pack, asked, strict=True) if one is None or one.hours is None]
@@ -63,7 +63,8 @@ def lay_out(plans: Sequence[Plan], done: Collection[str], demand_of: DemandOf, w
                     continue
                 needs = {made[one.fingerprint] for stage in pack for one in stage.inputs if one.fingerprint in made}
                 made |= {stage.fingerprint: len(tasks) for stage in pack}
-                tasks.append(_task(pack, known, turn, tuple(sorted(needs)), worst))
+                task = _task(pack, known, turn, tuple(sorted(needs)), worst)
+                tasks.append(replace(task, at_once=execution.concurrent_trials or inf))
                 packs.append(pack)
             seen |= {stage.fingerprint for stage in ready}
             turn += 1
@@ -86,9 +87,11 @@ def ordered(work: Work, order: Order) -> tuple[Task, ...]:
         return work.tasks
     if order is Order.LEVELS:
         turns = [stages[0].level for stages in work.stages]
-        return tuple(replace(task, turn=turn) for task, turn in zip(work.tasks, turns, strict=True))
+        return tuple(replace(task, turn=turn, at_once=inf) for task, turn in zip(work.tasks, turns, strict=True))
     chains = chains_from(work.tasks)
-    return tuple(replace(task, turn=0, rank=-chain) for task, chain in zip(work.tasks, chains, strict=True))
+    return tuple(
+        replace(task, turn=0, rank=-chain, at_once=inf) for task, chain in zip(work.tasks, chains, strict=True)
+    )
 
 
 def chains_from(tasks: Sequence[Task]) -> list[float]:

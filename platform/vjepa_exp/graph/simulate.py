@@ -2,7 +2,8 @@
 
 Stages are placed as Ray does it: first come, first served, workers together on as few nodes as possible. A stage holds
 its GPUs and CPUs from its start to its end. A lost node stops every stage that is on it; the stage goes on from its
-last checkpoint when there are GPUs for all its workers again (`execution.min_workers` is not simulated).
+last checkpoint when there are GPUs for all its workers again. No notice of a loss is counted on, and no start with fewer
+workers.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Task:
     """Seconds of training between two checkpoints; after a loss the rest of one is done again."""
     rank: float = 0.0
     """Tasks that wait are served by rank, then by place."""
+    at_once: float = inf
+    """Tasks of its turn at the same time."""
 
 
 class Moment(NamedTuple):
@@ -163,13 +166,17 @@ class _Simulator:
     def _settle(self) -> None:
         """Start what can start, ask for nodes for the rest, note how things stand."""
         waiting = []
+        running = sum(one.started is not None for one in self.progress)
         for i in self._ready():
             task, one = self.tasks[i], self.progress[i]
+            if running + len(waiting) >= task.at_once:
+                break
             placed = self.nodes.place(task.gpus, task.cpus)
             if placed is None:
                 waiting.append((task.gpus, task.cpus))
                 continue
             one.first_start = self.now if one.attempt == 0 else one.first_start
+            running += 1
             one.placed, one.started, one.attempt = placed, self.now, one.attempt + 1
             self._at(self.now + self.fleet.stage_start_s + task.seconds - one.done_s, self._end, i, one.attempt)
         for _ in range(self.nodes.wanted(waiting)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,13 @@ def test_orders_wait_for_less_and_less(plans: list[Plan]) -> None:
     chain = 60 + 10 * HOUR + 2 * HOUR + 2 * STAGE_START_S
     assert spans[-1] == pytest.approx(chain)
     assert spans[0] > 2 * 10 * HOUR
+
+
+def test_the_stages_at_a_time_of_the_execution_hold_for_run_alone(load: Load, tmp_path: Path) -> None:
+    plan = build_plan(load("", "execution.concurrent_trials=1"), Registry(tmp_path / "datasets.yaml"))
+    work = lay_out([plan], (), pretraining_takes_ten, worst=False)
+    assert {task.at_once for task in ordered(work, Order.AS_RUN)} == {1}
+    assert {task.at_once for order in (Order.LEVELS, Order.FREE) for task in ordered(work, order)} == {inf}
 
 
 def test_the_longest_chain() -> None:

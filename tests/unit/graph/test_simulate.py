@@ -71,6 +71,12 @@ def test_a_turn_waits_for_the_last_one_before_it() -> None:
     assert simulate(free, replace(ONE, max_nodes=2)).makespan_s == pytest.approx(100)
 
 
+def test_no_more_stages_at_a_time_than_are_wanted() -> None:
+    run = simulate([task(100, at_once=2)] * 6, replace(ONE, max_nodes=4))
+    assert run.makespan_s == pytest.approx(300)
+    assert max(moment.nodes for moment in run.moments) == 2
+
+
 def test_what_needs_less_than_a_node_shares_one() -> None:
     tasks = [task(100, gpus=4), task(100, gpus=2), task(100, gpus=2), task(40, gpus=8)]
     run = simulate(tasks, ONE)
