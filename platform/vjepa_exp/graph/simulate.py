@@ -2,7 +2,7 @@
 
 Stages are placed as Ray does it: first come, first served, workers together on as few nodes as possible. A stage holds
 its GPUs and CPUs from its start to its end. A lost node stops every stage that is on it; the stage goes on from its
-last checkpoint when there are GPUs for all its workers again. No notice of a loss is counted on, and no start with fewer
+last checkpoint when there are GPUs for all its workers again. No notice of a loss is counted on, nor a start with fewer
 workers.
 """
 
@@ -165,7 +165,7 @@ class _Simulator:
 
     def _settle(self) -> None:
         """Start what can start, ask for nodes for the rest, note how things stand."""
-        waiting = []
+        waiting = list[tuple[int, int]]()
         running = sum(one.started is not None for one in self.progress)
         for i in self._ready():
             task, one = self.tasks[i], self.progress[i]
