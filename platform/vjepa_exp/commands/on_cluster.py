@@ -199,6 +199,7 @@ def _decoding(plan: OnCluster) -> str:
     low, high = decoding_share(asked)
     more = decode.max_nodes * decode.cpus / (group.max_nodes * group.gpus_per_node) if decode else 0.0
     others = f", {more:.0f} more on decode nodes" if decode else ""
+    needed = _span(_widest(one.cores_per_gpu for one in asked), lambda value: f"{value:.1f}")
     limits = (
         f"it is the limit of {best} stages even at best and of {worst} more at worst, {100 * low:.0f} to "
         f"{100 * high:.0f} % of the GPU hours wait for it"
@@ -207,7 +208,8 @@ def _decoding(plan: OnCluster) -> str:
     )
     return (
         f"decoding: a stage starts {started} decoders for each GPU (execution.decode_workers over workers) and holds "
-        f"as many CPUs and one; a GPU node has {group.cpus / group.gpus_per_node:.0f} CPUs for each{others}; {limits}"
+        f"as many CPUs and one; {needed} would keep each fed, a GPU node has "
+        f"{group.cpus / group.gpus_per_node:.0f} for each{others}; {limits}"
     )
 
 

@@ -166,8 +166,10 @@ def _check_size(stage: Stage, execution: ExecutionSpec, cluster: ClusterSpec) ->
             f"execution.decode_workers {execution.decode_workers}), cluster '{cluster.name}' has {cores} at most: "
             "lower execution.decode_workers or raise decode.max_nodes"
         )
-    if isinstance(stage.recipe, PretrainRecipe) and (batch := stage.recipe.pretrain.optim.batch_size) % gpus:
-        raise UserError(f"{stage.id}: batch_size {batch} is not a multiple of {gpus} workers: change execution.workers")
+    if isinstance(stage.recipe, PretrainRecipe) and (batch := stage.recipe.pretrain.optim.batch_size) < gpus:
+        raise UserError(
+            f"{stage.id}: {gpus} workers are more than the {batch} clips of a step: lower execution.workers"
+        )
 
 
 def _fitting(

@@ -94,7 +94,13 @@ def test_a_micro_batch_that_does_not_fit_is_planned_as_large_as_fits(plan: Plan,
     [
         ("vit_large", 224, {}, {"workers": 64}, r"asks for 64 GPUs \(execution.workers\).* has 32 at most"),
         ("vit_large", 224, {}, {"decoders": 200}, r"holds 1608 CPUs .* has 704 at most: lower execution.decode"),
-        ("vit_large", 224, {}, {"workers": 5}, "batch_size 3072 is not a multiple of 5 workers"),
+        (
+            "vit_large",
+            224,
+            {"max_nodes": 400},
+            {"workers": 3073},
+            "3073 workers are more than the 3072 clips of a step",
+        ),
         ("vit_huge", 384, {"gpu_memory_gb": 40}, {"workers": 1}, r"needs \d+ GB of a GPU with execution.micro_batch=1"),
     ],
 )
