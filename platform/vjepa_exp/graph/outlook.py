@@ -15,8 +15,6 @@ from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.errors import UserError
 
 SEED = 0
-ONE_STUDY = 2
-"""Turns of one study: pretraining, and what stands on it."""
 LOSSY = "as run does it, nodes lost"
 
 
@@ -45,7 +43,8 @@ class Outlook:
     @property
     def named(self) -> dict[str, Simulation]:
         """What is shown: the orders that differ, and lost nodes where any are counted."""
-        several = len({task.turn for task in self.work.tasks}) > ONE_STUDY
+        levels = {stages[0].level for stages in self.work.stages}
+        several = len({task.turn for task in self.work.tasks}) > len(levels)
         shown = {order.value: run for order, run in self.runs.items() if several or order is not Order.LEVELS}
         return shown | ({LOSSY: self.lossy} if self.lossy else {})
 
