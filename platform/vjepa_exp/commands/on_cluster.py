@@ -21,6 +21,9 @@ from vjepa_exp.report.words import roughly
 from vjepa_exp.spec.cluster import ClusterSpec, DecodeGroup, Provider, read_cluster
 from vjepa_exp.spec.stages import DataRecipe, PretrainRecipe, ReleasedRecipe
 
+RESOURCES = ("stages", "count", "GPUs", "least", "nodes", "memory/GPU", "hours each", "limit", "cores/GPU")
+HEADER = (*RESOURCES, "network/node", "reads/s", "checkpoint", "written in", "extra", "GPU hours", "USD")
+
 
 @dataclass(frozen=True)
 class OnCluster:
@@ -70,24 +73,9 @@ def print_on_cluster(plan: OnCluster, out: Console) -> None:
     if not plan.rows:
         out.print("nothing to do there")
         return
-    header = (
-        *(
-            "stages",
-            "count",
-            "GPUs",
-            "least",
-            "nodes",
-            "memory/GPU",
-            "hours each",
-            "limit",
-            "cores/GPU",
-            "network/node",
-        ),
-        *("reads/s", "checkpoint", "written in", "extra", "GPU hours", "USD"),
-    )
     rows = [_line(name, asked) for name, asked in plan.groups.items()]
     rows.append(_sum_line([asked for _, asked in plan.rows]))
-    out.file.write(f"{columns(header, rows, right=range(1, len(header)))}\n")
+    out.file.write(f"{columns(HEADER, rows, right=range(1, len(HEADER)))}\n")
     lines = (_decoding(plan), _network(plan), _losses(plan), *_doomed(plan), _cost(plan), _assumed(plan))
     for line in (*_micro_batches(plan), *lines):
         prose(out, line)

@@ -16,7 +16,11 @@ from vjepa_exp.report.words import roughly
 from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.errors import UserError
 
-DAY, HOUR = 86_400.0, 3600.0
+HOUR = 3600.0
+ORDERS = ("GPUs", "nodes", "order", "time", "over limit", "utilisation", "GPU hours used", "paid", "lost")
+HEADER = (*ORDERS, "interruptions", "USD")
+SMALL = 0.01
+"""Share of the time from which on a part of it is named."""
 Pair = tuple[Outlook, Outlook]
 
 
@@ -52,12 +56,8 @@ def print_simulation(pairs: Sequence[Pair], plan: OnCluster, out: Console) -> No
         f"\nsimulated: {stages} stages in {len(work.tasks)} trials (probes that share a pass are one) on up to "
         f"{', '.join(str(best.fleet.gpus) for best, _ in pairs)} GPUs, from the best to the worst of all assumptions",
     )
-    header = (
-        *("GPUs", "nodes", "order", "days", "over limit", "utilisation", "GPU days used", "paid", "lost"),
-        *("interruptions", "USD"),
-    )
     rows = [line for pair in pairs for line in _lines(pair, plan.cluster)]
-    out.file.write(f"{columns(header, rows, right=(0, 1, *range(3, len(header))))}\n")
+    out.file.write(f"{columns(HEADER, rows, right=(0, 1, *range(3, len(HEADER))))}\n")
     for pair in pairs:
         prose(out, _limit(pair))
     for stage in work.unknown:
@@ -82,12 +82,12 @@ def _line(pair: Pair, order: str, runs: Sequence[Simulation], cluster: ClusterSp
         str(runs[0].fleet.gpus),
         str(runs[0].fleet.max_nodes),
         order,
-        _span([run.makespan_s / DAY for run in runs], ".0f"),
+        _joined([roughly(max(1, run.makespan_s)) for run in runs]),
         _span(over, ".2f"),
         _span([100 * run.utilisation for run in runs], ".0f") + " %",
-        _span([run.useful_gpu_s / DAY for run in runs], ",.0f"),
-        _span([run.paid_gpu_s / DAY for run in runs], ",.0f"),
-        _span([run.lost_gpu_s / DAY for run in runs], ",.0f"),
+        _span([run.useful_gpu_s / HOUR for run in runs], ",.0f"),
+        _span([run.paid_gpu_s / HOUR for run in runs], ",.0f"),
+        _span([run.lost_gpu_s / HOUR for run in runs], ",.0f"),
         _span([float(run.interruptions) for run in runs], ".0f"),
         _span([_usd(run, cluster) for run in runs], ",.0f"),
     )
@@ -109,8 +109,9 @@ def _usd(run: Simulation, cluster: ClusterSpec) -> float | None:
 def _limit(pair: Pair) -> str:
     """What limits a plan on one size, at worst."""
     worst = pair[1]
-    parts = {limit: seconds for limit, seconds in worst.seconds().items() if abs(seconds) >= HOUR}
-    spent = ", ".join(f"{limit.value} {seconds / DAY:.1f} days" for limit, seconds in parts.items())
+    parts = worst.seconds()
+    named = {limit: seconds for limit, seconds in parts.items() if seconds >= SMALL * sum(parts.values())}
+    spent = ", ".join(f"{limit.value} {roughly(seconds)}" for limit, seconds in named.items())
     text = f"{worst.fleet.gpus} GPUs, as run does it, at worst: {spent}"
     if worst.lossy:
         text += f"; a stage is interrupted up to {max(worst.lossy.restarts)} times"
@@ -122,7 +123,11 @@ def _limit(pair: Pair) -> str:
 def _span(values: Sequence[float | None], form: str) -> str:
     if any(value is None for value in values):
         return "?"
-    low, high = (format(value, form) for value in values)
+    return _joined([format(value, form) for value in values])
+
+
+def _joined(texts: Sequence[str]) -> str:
+    low, high = texts
     return low if low == high else f"{low} - {high}"
 
 

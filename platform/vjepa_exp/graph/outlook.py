@@ -23,7 +23,7 @@ class Limit(StrEnum):
 
     STUDIES = "studies wait for each other"
     LEVELS = "probes wait for the last pretraining of all"
-    PACKING = "CPUs, packing, starts of nodes and stages"
+    PACKING = "CPUs, concurrent trials, packing, starts"
     LOSSES = "lost nodes"
     CHAIN = "the longest chain of stages"
     GPUS = "the number of GPUs"

@@ -87,11 +87,9 @@ def ordered(work: Work, order: Order) -> tuple[Task, ...]:
         return work.tasks
     if order is Order.LEVELS:
         turns = [stages[0].level for stages in work.stages]
-        return tuple(replace(task, turn=turn, at_once=inf) for task, turn in zip(work.tasks, turns, strict=True))
+        return tuple(replace(task, turn=turn) for task, turn in zip(work.tasks, turns, strict=True))
     chains = chains_from(work.tasks)
-    return tuple(
-        replace(task, turn=0, rank=-chain, at_once=inf) for task, chain in zip(work.tasks, chains, strict=True)
-    )
+    return tuple(replace(task, turn=0, rank=-chain) for task, chain in zip(work.tasks, chains, strict=True))
 
 
 def chains_from(tasks: Sequence[Task]) -> list[float]:

@@ -39,7 +39,7 @@ class Task:
     rank: float = 0.0
     """Tasks that wait are served by rank, then by place."""
     at_once: float = inf
-    """Tasks of its turn at the same time."""
+    """It waits while so many tasks run."""
 
 
 class Moment(NamedTuple):
@@ -170,7 +170,7 @@ class _Simulator:
         for i in self._ready():
             task, one = self.tasks[i], self.progress[i]
             if running + len(waiting) >= task.at_once:
-                break
+                continue
             placed = self.nodes.place(task.gpus, task.cpus)
             if placed is None:
                 waiting.append((task.gpus, task.cpus))

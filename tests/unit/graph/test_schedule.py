@@ -120,11 +120,13 @@ def test_orders_wait_for_less_and_less(plans: list[Plan]) -> None:
     assert spans[0] > 2 * 10 * HOUR
 
 
-def test_the_stages_at_a_time_of_the_execution_hold_for_run_alone(load: Load, tmp_path: Path) -> None:
-    plan = build_plan(load("", "execution.concurrent_trials=1"), Registry(tmp_path / "datasets.yaml"))
-    work = lay_out([plan], (), pretraining_takes_ten, worst=False)
-    assert {task.at_once for task in ordered(work, Order.AS_RUN)} == {1}
-    assert {task.at_once for order in (Order.LEVELS, Order.FREE) for task in ordered(work, order)} == {inf}
+def test_no_more_trials_at_a_time_than_the_execution_wants(load: Load, tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "datasets.yaml")
+    at_once = {}
+    for trials in ("null", "1"):
+        plan = build_plan(load("", f"execution.concurrent_trials={trials}"), registry)
+        at_once[trials] = {task.at_once for task in lay_out([plan], (), pretraining_takes_ten, worst=False).tasks}
+    assert at_once == {"null": {inf}, "1": {1}}
 
 
 def test_the_longest_chain() -> None:
