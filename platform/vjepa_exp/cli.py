@@ -78,11 +78,26 @@ def plan(
     datasets: Datasets = REGISTRY,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Draw the stages as a tree of encoders.")] = False,
+    cluster_file: Annotated[str | None, typer.Option("--cluster", help="Cluster file to plan for.")] = None,
+    simulate: Annotated[
+        str | None, typer.Option(metavar="GPUS", help="Simulate that cluster with so many GPUs: 16,64,128.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG of a simulation: GPUs at work over time.")] = None,
 ) -> None:
     """Show what `run` would do: stages, their state and cost, missing data sets. Several experiments share stages."""
-    from vjepa_exp.commands import plan_view, studies
+    from vjepa_exp.commands import studies
 
     request = studies.Request("", profile, tuple(sets), str(datasets))
+    if cluster_file is not None:
+        from vjepa_exp.commands import plan_cluster
+
+        there = plan_cluster.There(cluster_file, simulate, picture)
+        plan_cluster.plan(specs, request, store, there, as_json=as_json, graph=graph)
+        return
+    if simulate or picture:
+        raise UserError("--simulate and --picture need a cluster to simulate: --cluster clusters/aws-a100.yaml")
+    from vjepa_exp.commands import plan_view
+
     plan_view.plan(specs, request, store, as_json=as_json, graph=graph)
 
 

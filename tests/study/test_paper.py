@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from vjepa_exp.graph.cost import stage_cost
+from vjepa_exp.graph.demand import Demand, demand
 from vjepa_exp.graph.joint import JointPlan
+from vjepa_exp.graph.outlook import Limit, outlooks
 from vjepa_exp.graph.plan import build_plan
+from vjepa_exp.graph.schedule import Order
 from vjepa_exp.graph.stage import Stage
+from vjepa_exp.spec.cluster import read_cluster
 from vjepa_exp.spec.collection import collected
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.document import read_yaml
@@ -117,3 +123,30 @@ def test_no_stage_stands_in_the_plan_twice(paper: JointPlan) -> None:
     assert len({stage.id for stage in paper.stages}) == len(fingerprints)
     places = {fingerprint: i for i, fingerprint in enumerate(fingerprints)}
     assert all(places[n.fingerprint] < places[s.fingerprint] for s in paper.stages for n in s.inputs)
+
+
+def test_the_whole_paper_on_16_64_and_128_gpus(paper: JointPlan) -> None:
+    cluster, _ = read_cluster(ROOT.parent / "clusters/aws-a100.yaml")
+    registry = Registry(Path("no datasets.yaml"))
+
+    def asks(stage: Stage) -> Demand | None:
+        execution = paper.executions[stage.fingerprint]
+        cost = stage_cost(stage, execution, registry)
+        return demand(stage, cost, execution, cluster, registry) if cost else None
+
+    pairs = outlooks(paper.plans, (), asks, cluster, [16, 64, 128])
+    for one in (one for pair in pairs for one in pair):
+        assert Counter(stage.kind for pack in one.work.stages for stage in pack) == {"pretrain": 37, "probe": 72 + 36}
+        assert not one.work.unknown
+        for run in (*one.runs.values(), one.lossy):
+            assert run is not None
+            assert run.busy_gpu_s == pytest.approx(run.useful_gpu_s + run.lost_gpu_s)
+            assert run.makespan_s >= one.least_s - 1e-6
+            assert max(moment.busy_gpus for moment in run.moments) <= run.fleet.gpus
+        free, levels, as_run = (one.runs[order].makespan_s for order in (Order.FREE, Order.LEVELS, Order.AS_RUN))
+        assert free <= levels <= as_run
+        assert free <= 1.01 * one.least_s
+    for fewer, more in pairwise(pairs):
+        for i, order in ((i, order) for i in (0, 1) for order in Order):
+            assert more[i].runs[order].makespan_s <= fewer[i].runs[order].makespan_s
+    assert [next(iter(worst.seconds())) for _, worst in pairs] == [Limit.GPUS, Limit.CHAIN, Limit.CHAIN]

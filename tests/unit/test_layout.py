@@ -93,6 +93,7 @@ def test_importing_a_package_is_light(tmp_path: Path, package: str) -> None:
         ["validate", "clusters/kuberay-a100.yaml"],
         ["plan", "experiments/table4_masking.yaml", "--profile", "paper"],
         ["plan", "experiments/paper.yaml", "--profile", "paper"],
+        ["plan", "experiments/paper.yaml", "--profile", "paper", "--cluster", "aws-a100", "--simulate", "64"],
     ],
     ids=" ".join,
 )

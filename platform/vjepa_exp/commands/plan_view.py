@@ -28,8 +28,18 @@ def plan(specs: Sequence[str], request: Request, store: Path, *, as_json: bool, 
     """Print what `run` would do for these experiments."""
     planned, out = plan_all(specs, request, store), console()
     if as_json:
-        out.print(json.dumps(plan_json(planned), indent=2, ensure_ascii=False), soft_wrap=True)
-        return
+        print_json(plan_json(planned), out)
+    else:
+        print_plan(planned, out, graph=graph)
+
+
+def print_json(data: dict[str, object], out: Console) -> None:
+    """Print a plan as JSON."""
+    out.print(json.dumps(data, indent=2, ensure_ascii=False), soft_wrap=True)
+
+
+def print_plan(planned: Planned, out: Console, *, graph: bool) -> None:
+    """Print a plan in words, its stages as a table or as a tree."""
     _introduce(planned, out)
     if graph:
         out.print(_tree(planned))

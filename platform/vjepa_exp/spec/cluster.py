@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
+from vjepa_exp.spec.base import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Spec
 from vjepa_exp.spec.document import Document, read_yaml
 from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.execution import GpuName
@@ -112,12 +112,21 @@ class ProvidersSpec(Spec):
         return self
 
 
+class NodePrice(Spec):
+    """What a node costs in an hour, for plans. The program knows no prices: whoever pays writes them down."""
+
+    on_demand: PositiveFloat | None = Field(None, description="USD for a node and hour.")
+    spot: PositiveFloat | None = Field(None, description="USD for a spot node and hour.")
+    source: OneLine = Field(description="Where and on which day it was read; a plan repeats it.")
+
+
 class HeadSpec(Spec):
     """The node of the driver and of Ray's own processes; always one, never a spot node."""
 
     cpus: PositiveInt = 8
     memory_gib: PositiveInt = 32
     disk_gib: PositiveInt = 200
+    price_per_hour: NodePrice | None = Field(None, description="For plans.")
 
 
 class DecodeGroup(Spec):
@@ -129,6 +138,20 @@ class DecodeGroup(Spec):
     cpus: PositiveInt = Field(description="Of a node, at least; on Kubernetes of a pod, so leave room for the system.")
     memory_gib: PositiveInt = Field(description="As cpus.")
     disk_gib: PositiveInt = Field(200, description="Of a node, for the image and the copies of remote videos.")
+    price_per_hour: NodePrice | None = Field(None, description="For plans.")
+    interruptions_per_node_hour: NonNegativeFloat | None = Field(
+        None, description="How often a node is lost, for plans: 0.02 is once in 50 hours. None: no loss is counted."
+    )
+    start_minutes: PositiveFloat = Field(
+        5.0, description="From the request to a node that works, for plans; an assumption until you measured it."
+    )
+
+    @property
+    def price(self) -> float | None:
+        """USD for a node and hour, spot or on demand as the group is; None where it is not configured."""
+        if self.price_per_hour is None:
+            return None
+        return self.price_per_hour.spot if self.spot else self.price_per_hour.on_demand
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -143,6 +166,9 @@ class GpuGroup(DecodeGroup):
     accelerator: GpuName
     gpu_memory_gb: Literal[40, 80, 141]
     gpus_per_node: Literal[1, 2, 4, 8]
+    network_gbit_per_s: PositiveFloat | None = Field(
+        None, description="Between nodes, of one node, for plans; None: a plan says what is needed and no more."
+    )
 
     @model_validator(mode="after")
     def _sold(self) -> Self:
@@ -157,6 +183,9 @@ class StorageSpec(Spec):
 
     uri: StorageUri
     mount: AbsolutePath = Field("/mnt/vjepa", description="Where nodes see it.")
+    mb_per_s: PositiveFloat = Field(
+        500.0, description="Read or written in a second, for plans; an assumption until you measured it."
+    )
 
 
 class ExternalTracking(Spec):

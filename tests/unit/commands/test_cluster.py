@@ -78,7 +78,7 @@ def test_a_users_mistake_is_one_line(call, repo_root: Path, tmp_path: Path) -> N
     for command in (("validate",), ("cluster", "validate"), ("cluster", "render")):
         code, _, err = call(*command, "own.yaml")
         assert (code, err.count("\n")) == (2, 1)
-        assert "own.yaml:12: gpu.gpus_per_node: 16 is not one of 1, 2, 4 or 8" in err
+        assert "own.yaml:17: gpu.gpus_per_node: 16 is not one of 1, 2, 4 or 8" in err
     assert not (tmp_path / "rendered").exists()
 
 
