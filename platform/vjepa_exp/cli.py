@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Demo videos and manifests of your own.", no_args_is_help=True)
 weights = typer.Typer(help="Checkpoints in the layout of the released V-JEPA models.", no_args_is_help=True)
-cluster = typer.Typer(help="Files for Ray clusters on AWS, GCP and Kubernetes.", no_args_is_help=True)
+cluster = typer.Typer(help="Ray clusters on AWS, GCP and Kubernetes: files, and runs on them.", no_args_is_help=True)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")
 app.add_typer(cluster, name="cluster")
@@ -41,11 +41,18 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own m
 
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to work on; this machine if left out.")]
 
+Dashboard = Annotated[
+    str, typer.Option("--address", envvar="RAY_API_SERVER_ADDRESS", help="Ray's dashboard of the cluster.")
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="As `submit` and `status` call it.")]
+
 X264Preset = Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
 ClusterProvider = Literal["aws", "gcp", "kuberay"]
 PublicSet = Literal["k400", "k600", "k700", "k710", "ssv2", "howto100m", "in1k", "places205", "inat21", "ava"]
 
 STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
+DASHBOARD = "http://127.0.0.1:8265"
+"""Where `ray dashboard` and `kubectl port-forward` bring a cluster's dashboard."""
 
 # Below the worst frame of any of 30 odd real videos at the default rate factor (26 dB), far above what different
 # pictures have in common.
@@ -356,6 +363,57 @@ def cluster_validate(
     from vjepa_exp.commands import cluster as command
 
     command.validate(files)
+
+
+@cluster.command("submit")
+def cluster_submit(
+    spec: Spec,
+    address: Dashboard = DASHBOARD,
+    profile: Annotated[str, typer.Option("--profile", "-p", help="'paper' is the file as it stands.")] = "paper",
+    sets: Sets = [],  # noqa: B006
+    store: Annotated[str, typer.Option("--store", help="Where results are kept on the cluster.")] = "/mnt/vjepa/runs",
+    datasets: Annotated[
+        str | None, typer.Option("--datasets", help="Registry on the cluster; beside its store if left out.")
+    ] = None,
+    tracking: Annotated[str | None, typer.Option("--tracking", help="MLflow server, as the cluster sees it.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the job; SPEC-PROFILE if left out.")] = None,
+) -> None:
+    """Run an experiment on a cluster that is up, with the code that is here; it goes on when the terminal is closed."""
+    from vjepa_exp.commands import jobs as command
+
+    asked = command.Submission.of(spec, profile, sets, store, datasets, tracking, name)
+    command.submit(asked, address)
+
+
+@cluster.command("status")
+def cluster_status(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="One of them; all if left out.")] = None,
+    address: Dashboard = DASHBOARD,
+) -> None:
+    """List the jobs of a cluster: how they stand and how far they are."""
+    from vjepa_exp.commands import jobs as command
+
+    command.status(job, address)
+
+
+@cluster.command("logs")
+def cluster_logs(
+    job: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends; Ctrl-C leaves it alone.")] = False,
+    address: Dashboard = DASHBOARD,
+) -> None:
+    """Print what a job has written; with --follow exit 1 where it does not end well."""
+    from vjepa_exp.commands import jobs as command
+
+    _exit(command.logs(job, address, follow=follow))
+
+
+@cluster.command("stop")
+def cluster_stop(job: JobId, address: Dashboard = DASHBOARD) -> None:
+    """End a job. What it has done is kept, and the same submit goes on from there."""
+    from vjepa_exp.commands import jobs as command
+
+    _exit(command.stop(job, address))
 
 
 def main(arguments: list[str] | None = None) -> None:

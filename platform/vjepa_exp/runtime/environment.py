@@ -47,6 +47,8 @@ def prepare(address: str | None, verbose: bool) -> None:
         # Ray's default of 15 gives training what every other program leaves over.
         settings |= {"RAY_worker_niceness": "0"}
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # Ray's switch for systems whose firewall asks about every port: all its processes listen on loopback alone.
+        settings |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
 
 

@@ -40,6 +40,15 @@ for _tag, _pattern, _first in [
     _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
+class _Writer(yaml.SafeDumper):
+    """Writes what `_Yaml12` reads back: quotes what that would take for another type, and names nothing twice."""
+
+    yaml_implicit_resolvers = _Yaml12.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 @dataclass
 class Document:
     """Nested dicts, lists and scalars, and the mark of every one of them by its keys."""
@@ -128,6 +137,11 @@ def read_yaml(path: Path) -> Document:
     if not isinstance(document.data, dict):
         raise SpecError([Problem(Mark(str(path), 1), "", "must hold a mapping of keys to values")])
     return document
+
+
+def to_yaml(data: Any) -> str:
+    """Plain data as YAML that reads back as the same."""
+    return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse_yaml(text: str, source: str, line: int | None = None) -> Document:
