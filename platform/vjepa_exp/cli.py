@@ -51,7 +51,8 @@ ClusterProvider = Literal["aws", "gcp", "kuberay"]
 PublicSet = Literal["k400", "k600", "k700", "k710", "ssv2", "howto100m", "in1k", "places205", "inat21", "ava"]
 
 STORE, REGISTRY = Path("runs"), Path("datasets.yaml")
-DASHBOARD = "http://127.0.0.1:8265"
+LOOPBACK = "127.0.0.1"
+DASHBOARD = f"http://{LOOPBACK}:8265"
 """Where `ray dashboard` and `kubectl port-forward` bring a cluster's dashboard."""
 
 # Below the worst frame of any of 30 odd real videos at the default rate factor (26 dB), far above what different
@@ -156,10 +157,28 @@ def schema(out: Annotated[Path, typer.Option("--out", help="Folder to write to."
 def ui(
     store: StoreDir = STORE,
     port: Annotated[int | None, typer.Option(help="Port on this machine; 5000, to which reports link.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="For a team: a server that asks for passwords.")] = False,
+    host: Annotated[str, typer.Option(help="Interface; beyond this machine only with --serve.")] = LOOPBACK,
+    database: Annotated[
+        str | None, typer.Option(help="With --serve: postgresql+psycopg2://USER@HOST/NAME; SQLite if left out.")
+    ] = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="With --serve: s3://BUCKET/PREFIX, or a folder; beside the password if left out.")
+    ] = None,
+    allow: Annotated[
+        list[str], typer.Option("--allow", metavar="NAME", help="With --serve: a host name that it is called by.")
+    ] = [],  # noqa: B006
 ) -> None:
-    """Open the MLflow server on the store's runs, for this machine only."""
+    """Open the MLflow server on the store's runs, for this machine only; or serve one for a team.
+
+    The team's keeps what it knows, the administrator's first password too, in STORE/team.
+    """
     from vjepa_exp.commands import machine
 
+    asked = machine.team_server(store, port, host, database, artifacts, allow)
+    if serve:
+        machine.serve(asked)
+    machine.require_nothing_of_a_team(asked)
     machine.ui(store, port)
 
 

@@ -1,12 +1,13 @@
-"""MLflow and PostgreSQL on Kubernetes: reachable inside the namespace alone, the password in a Secret that exists."""
+"""MLflow and PostgreSQL on Kubernetes: reachable inside the namespace alone, passwords in a Secret that exists."""
 
 from __future__ import annotations
 
-from vjepa_exp.cluster.layout import MLFLOW_PORT, NO_JOBS, POSTGRES_PORT, Tree, artifacts_folder
+from vjepa_exp.cluster.layout import MLFLOW_ADMIN, MLFLOW_PORT, POSTGRES_PORT, Tree, artifacts_folder, serve_command
 from vjepa_exp.cluster.pods import container_security, pod_security, resources, shared_volume, shared_volume_mount
 from vjepa_exp.spec.cluster import ClusterSpec, InClusterTracking
 
 POSTGRES_USER_ID = 999
+ADMIN_KEY = "admin-password"
 DATA = "/var/lib/postgresql/data"
 
 
@@ -21,7 +22,7 @@ def mlflow_objects(spec: ClusterSpec) -> list[Tree]:
     assert spec.providers.kuberay is not None
     namespace = spec.providers.kuberay.namespace
     mlflow, postgres = _mlflow(spec), _postgres(spec)
-    password = {"secretKeyRef": {"name": spec.tracking.secret, "key": "password"}}
+    password = _from_secret(spec.tracking, "password")
     database = _postgres_pod(spec.tracking, password)
     claim = {
         "metadata": {"name": "data"},
@@ -44,6 +45,20 @@ def mlflow_objects(spec: ClusterSpec) -> list[Tree]:
     ]
 
 
+def client_variables(spec: ClusterSpec) -> list[Tree]:
+    """What a driver writes runs with: variables of the head's pod; no worker talks to MLflow."""
+    if not isinstance(spec.tracking, InClusterTracking):
+        return []
+    return [
+        {"name": "MLFLOW_TRACKING_USERNAME", "value": MLFLOW_ADMIN},
+        {"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": _from_secret(spec.tracking, ADMIN_KEY)},
+    ]
+
+
+def _from_secret(tracking: InClusterTracking, key: str) -> Tree:
+    return {"secretKeyRef": {"name": tracking.secret, "key": key}}
+
+
 def _mlflow(spec: ClusterSpec) -> str:
     return f"{spec.name}-mlflow"
 
@@ -53,20 +68,15 @@ def _postgres(spec: ClusterSpec) -> str:
 
 
 def _mlflow_pod(spec: ClusterSpec, password: Tree) -> Tree:
-    """libpq takes the password from the environment, so that it stands in no argument and no URI."""
-    hosts = [_mlflow(spec), f"{_mlflow(spec)}:*", "localhost:*", "127.0.0.1:*"]
+    """libpq and MLflow take passwords from the environment, so that they stand in no argument and no URI."""
+    assert isinstance(spec.tracking, InClusterTracking)
     container = {
         "name": "mlflow",
         "image": spec.image,
-        "command": ["mlflow", "server", "--host", "0.0.0.0", "--port", str(MLFLOW_PORT)],
-        "args": [
-            f"--backend-store-uri=postgresql+psycopg2://mlflow@{_postgres(spec)}/mlflow",
-            f"--artifacts-destination={artifacts_folder(spec)}",
-            f"--allowed-hosts={','.join(hosts)}",
-        ],
+        "command": serve_command(_postgres(spec), artifacts_folder(spec), [_mlflow(spec)]),
         "env": [
             {"name": "PGPASSWORD", "valueFrom": password},
-            *({"name": name, "value": value} for name, value in NO_JOBS.items()),
+            {"name": "MLFLOW_AUTH_ADMIN_PASSWORD", "valueFrom": _from_secret(spec.tracking, ADMIN_KEY)},
         ],
         "ports": [{"name": "http", "containerPort": MLFLOW_PORT}],
         "readinessProbe": {"httpGet": {"path": "/health", "port": MLFLOW_PORT}, "periodSeconds": 10},

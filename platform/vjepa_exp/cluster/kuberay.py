@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vjepa_exp.cluster.kube_mlflow import server_uri
+from vjepa_exp.cluster.kube_mlflow import client_variables, server_uri
 from vjepa_exp.cluster.layout import HEAD_CPUS, Tree, run_command
 from vjepa_exp.cluster.pods import container_security, pod_security, resources, shared_volume, shared_volume_mount
 from vjepa_exp.spec.cluster import ClusterSpec, DecodeGroup, GpuGroup, KubeRaySpec
@@ -63,10 +63,16 @@ def cluster_spec(spec: ClusterSpec, ray_version: str) -> Tree:
         "headGroupSpec": {
             "serviceType": "ClusterIP",
             "rayStartParams": {"num-cpus": str(HEAD_CPUS)},
-            "template": _pod(spec, "ray-head", resources(spec.head.cpus, spec.head.memory_gib, spec.head.disk_gib)),
+            "template": _head_pod(spec),
         },
         "workerGroupSpecs": groups,
     }
+
+
+def _head_pod(spec: ClusterSpec) -> Tree:
+    pod = _pod(spec, "ray-head", resources(spec.head.cpus, spec.head.memory_gib, spec.head.disk_gib))
+    pod["spec"]["containers"][0]["env"] += client_variables(spec)
+    return pod
 
 
 def _gpu_group(spec: ClusterSpec) -> Tree:

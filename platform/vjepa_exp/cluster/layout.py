@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from vjepa_exp.spec.cluster import ClusterSpec, ExternalTracking
@@ -18,8 +19,8 @@ HEAD_CPUS = 1
 """That Ray may give away on the head: the controllers of trials ask for almost nothing and are best off where no spot
 market takes the node; training and decoding ask for whole CPUs and bring nodes up."""
 
-NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""MLflow's own background jobs, a gigabyte of processes: nothing of ours asks for one."""
+MLFLOW_ADMIN = "admin"
+"""Whom the driver writes runs as: the user that `vjepa-exp ui --serve` makes."""
 
 TOKEN_MODE = {"RAY_AUTH_MODE": "token"}
 """Whoever talks to a node of the cluster needs its token."""
@@ -40,6 +41,13 @@ def nfs_export(spec: ClusterSpec) -> tuple[str, str] | None:
     kind, _, place = spec.storage.uri.partition("://")
     server, slash, path = place.partition("/")
     return (server, slash + path) if kind == "nfs" else None
+
+
+def serve_command(database_host: str, artifacts: str, names: Sequence[str] = ()) -> list[str]:
+    """The command of MLflow's container, which listens inside it; it takes passwords from its environment."""
+    database = f"postgresql+psycopg2://mlflow@{database_host}/mlflow"
+    where = ["--host", "0.0.0.0", "--port", str(MLFLOW_PORT), "--database", database, "--artifacts", artifacts]
+    return ["vjepa-exp", "ui", "--serve", *where, *(word for name in names for word in ("--allow", name))]
 
 
 def run_command(spec: ClusterSpec, experiment: str, in_cluster_server: str) -> str:

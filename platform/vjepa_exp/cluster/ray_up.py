@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from vjepa_exp.cluster.head_mlflow import head_mlflow_commands
+from vjepa_exp.cluster.head_mlflow import CLIENT_OPTIONS, head_mlflow_commands
 from vjepa_exp.cluster.layout import (
     GCS_PORT,
     HEAD_CPUS,
@@ -29,7 +29,8 @@ def ray_up(spec: ClusterSpec, provider: Tree, ssh_user: str, node_types: Tree) -
     other ports of Ray are open between the nodes and ask for the token.
     """
     mount = mount_commands(spec)
-    on_head = head_mlflow_commands(spec) if isinstance(spec.tracking, InClusterTracking) else []
+    ours = isinstance(spec.tracking, InClusterTracking)
+    on_head = head_mlflow_commands(spec) if ours else []
     start = f"ulimit -n 65536; ray start --object-manager-port={OBJECTS_PORT}"
     workers = [name for name in node_types if name != HEAD]
     return {
@@ -44,6 +45,7 @@ def ray_up(spec: ClusterSpec, provider: Tree, ssh_user: str, node_types: Tree) -
             "container_name": "vjepa-exp",
             "pull_before_run": True,
             "run_options": _run_options(spec),
+            "head_run_options": CLIENT_OPTIONS if ours else [],
         },
         "head_node_type": HEAD,
         # Commands of a node type replace those of the file, which are then the head's alone.

@@ -1,4 +1,4 @@
-"""`ui` and `doctor`: the MLflow server on a store, and what this machine has."""
+"""`ui` and `doctor`: MLflow's server on a store or for a team, and what this machine has."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from rich.text import Text
 
-from vjepa_exp.commands.console import console, grid
+from vjepa_exp.commands.console import console, grid, prose
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.database import LOOPBACK, UI_PORT, artifact_folder, database_file, runs_page, tracking_uri
+from vjepa_exp.track.team import ADMIN, PASSWORD_VARIABLE, TeamServer, is_loopback
 
 PORTS_TRIED = 20
 ENOUGH_DISK_GB, ENOUGH_SHARED_GB = 5, 1
 
 
-def ui(store: Path, port: int | None) -> None:
+def ui(store: Path, port: int | None) -> NoReturn:
     """Become the MLflow server of a store's SQLite file; listens on the loopback interface only.
 
     Args:
@@ -41,12 +42,56 @@ def ui(store: Path, port: int | None) -> None:
     here = Store(store)
     page = f"http://{LOOPBACK}:{port}/{runs_page(here)}"
     console().print(f"MLflow will be in a moment on {page} (Ctrl-C stops it)", soft_wrap=True)
-    sys.stdout.flush()
     arguments = ["--backend-store-uri", tracking_uri(here, None), "--artifacts-destination", str(artifact_folder(here))]
     address = ["--host", LOOPBACK, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    _become_mlflow([*arguments, *address], {})
+
+
+def team_server(
+    store: Path, port: int | None, host: str, database: str | None, artifacts: str | None, names: Sequence[str]
+) -> TeamServer:
+    """What the options ask for."""
+    return TeamServer(store / "team", database, artifacts, host, UI_PORT if port is None else port, tuple(names))
+
+
+def require_nothing_of_a_team(asked: TeamServer) -> None:
+    """Without passwords nobody but this machine looks on.
+
+    Raises:
+        UserError: an option is for --serve alone.
+    """
+    if not is_loopback(asked.host):
+        raise UserError(f"--host {asked.host}: whoever reaches it could do anything: --serve asks for a password")
+    given = {"--database": asked.database, "--artifacts": asked.artifacts, "--allow": asked.names}
+    if wrong := [option for option, value in given.items() if value]:
+        raise UserError(f"{wrong[0]} is for the server of a team: --serve")
+
+
+def serve(server: TeamServer) -> NoReturn:
+    """Become an MLflow server that asks for passwords.
+
+    Raises:
+        UserError: an option cannot be used.
+    """
+    server.prepare()
+    out = console()
+    secret = f"in {server.password_file}"
+    if PASSWORD_VARIABLE in os.environ:
+        secret = f"what {PASSWORD_VARIABLE} was at its first start"
+    out.print(f"MLflow will be in a moment on {server.uri} (Ctrl-C stops it)", soft_wrap=True)
+    out.print(f"user '{ADMIN}', password: {secret}", soft_wrap=True)
+    out.print("clients set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD", soft_wrap=True)
+    if not is_loopback(server.host):
+        prose(out, f"it listens on {server.host} without TLS: passwords can be read on the way. Put a proxy before it")
+    _become_mlflow(server.arguments(), server.environment())
+
+
+def _become_mlflow(arguments: list[str], environment: dict[str, str]) -> NoReturn:
+    """This process goes on as `mlflow server`; what the user has set in the environment stays, `environment` wins."""
+    sys.stdout.flush()
     quiet = {"MLFLOW_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "mlflow", "server", *arguments, *address]
-    os.execve(sys.executable, command, {**quiet, **os.environ})
+    command = [sys.executable, "-m", "mlflow", "server", *arguments]
+    os.execve(sys.executable, command, {**quiet, **os.environ, **environment})
 
 
 def _free_port(first: int) -> int:

@@ -104,7 +104,6 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     _require_datasets(study)
     before = stored_result(study.plan, study.store)
     _announce(study, before, out)
-    save_request(study.folder, study.request)
     from vjepa_exp.runtime.runner import run as run_plan  # `plan` answers at once without it
     from vjepa_exp.track.mirror import attach
     from vjepa_exp.track.tracker import Tracker
@@ -112,6 +111,9 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     tracking_uri = study.resolved.experiment.execution.tracking_uri
     tracker = Tracker(study.plan, study.store, tracking_uri)
     told = tracker.up_to_date() and tracker.has_report()
+    if not told:
+        tracker.require()
+    save_request(study.folder, study.request)
     try:
         since = Process().create_time()
         result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose, since=since)

@@ -200,7 +200,8 @@ class InClusterTracking(Spec):
 
     kind: Literal["in_cluster"]
     secret: KubeName = Field(
-        "mlflow-postgres", description="Kubernetes Secret whose key `password` is PostgreSQL's; made by you."
+        "mlflow-postgres",
+        description="Kubernetes Secret, made by you: `password` is PostgreSQL's, `admin-password` MLflow's.",
     )
     postgres_image: Image = "postgres:17"
     disk_gib: PositiveInt = Field(20, description="PostgreSQL's disk on Kubernetes.")

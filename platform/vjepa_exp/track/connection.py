@@ -6,8 +6,10 @@ import logging
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vjepa_exp.graph.store import Store
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.database import EXPERIMENT, artifact_folder, database_file, make_database, tracking_uri
 
 if TYPE_CHECKING:
@@ -22,6 +24,19 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+
+
+REFUSALS = {
+    "UNAUTHENTICATED": "asks for a name and a password, or those it got are wrong: set MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or write them into ~/.mlflow/credentials",
+    "PERMISSION_DENIED": f"this user may not write into the experiment '{EXPERIMENT}': its owner or the administrator "
+    "can permit it (EDIT)",
+}
+
+
+def refusal(error: Exception) -> str:
+    """What to do where a server knows us and does not want us; '' where it is something else."""
+    return REFUSALS.get(getattr(error, "error_code", ""), "")
 
 
 class Connection:
@@ -50,6 +65,24 @@ class Connection:
         if self._is_own:
             make_database(database_file(self._store), artifact_folder(self._store))
         return MlflowClient(self.uri)
+
+    def require(self) -> None:
+        """See whether runs may be written, before hours of work: a server that is away is none of this call's business.
+
+        Raises:
+            UserError: the server does not know the password, or the user may not write.
+        """
+        if urlsplit(self.uri).scheme not in ("http", "https"):
+            return
+        client = self.client
+        from mlflow.exceptions import MlflowException
+
+        try:
+            # Writes what is there: only who may write runs may do it.
+            client.set_experiment_tag(self.experiment, *next(iter(KIND_OF_EXPERIMENT.items())))
+        except MlflowException as error:
+            if reason := refusal(error):
+                raise UserError(f"MLflow at {self.uri}: {reason}") from None
 
     @cached_property
     def experiment(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vjepa_exp.graph.store import Record
+from vjepa_exp.track.connection import refusal
 from vjepa_exp.track.tracker import Tracker
 
 EVERY_S = 5.0
@@ -95,6 +96,8 @@ def _failures() -> tuple[type[Exception], ...]:
 
 def _reason(error: Exception) -> str:
     """The error in a few words: what the system said, where it is inside a long message of the HTTP client."""
+    if told := refusal(error):
+        return told
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename2 or error.filename}"
     line = str(error).strip().partition("\n")[0]

@@ -85,6 +85,14 @@ class Tracker:
         study = self._ledger.entries.get(STUDY)
         return study is not None and REPORT in study.told
 
+    def require(self) -> None:
+        """See whether the server lets us write; one that is away may come back later.
+
+        Raises:
+            UserError: it does not.
+        """
+        self._connection.require()
+
     def sync(
         self,
         records: Mapping[str, Record],
