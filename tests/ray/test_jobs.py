@@ -97,7 +97,7 @@ def cluster() -> Iterator[Cluster]:
     token = "a" * 64
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     with TemporaryDirectory(prefix="jobs-", dir="/tmp") as folder:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=8"]
         options = [f"--{name}={port}" for name, port in ports.items()]
         options += ["--node-ip-address=127.0.0.1", "--object-store-memory=300000000", f"--temp-dir={folder}/ray"]
         log = Path(folder) / "start.log"
@@ -157,7 +157,7 @@ def test_a_run_outlives_its_terminal_stops_when_told_to_and_goes_on_when_submitt
             start_new_session=True,
         )
     try:
-        wait_for(lambda: steps() >= 10, "training begins")
+        wait_for(lambda: steps() >= 10, "training begins", alive=terminal)
     finally:
         os.killpg(terminal.pid, signal.SIGKILL)
         terminal.wait()

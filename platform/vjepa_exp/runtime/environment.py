@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ def prepare(address: str | None, verbose: bool) -> None:
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         # Ray's switch for systems whose firewall asks about every port: all its processes listen on loopback alone.
         settings |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        # So do the workers of a training, which would take the interface of the machine's name.
+        settings |= {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
 
 

@@ -19,6 +19,7 @@ from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.pretrain_job import run_pretraining
 from vjepa_exp.runtime.probe_batches import probe_recipe
 from vjepa_exp.runtime.probe_job import run_probes
+from vjepa_exp.runtime.process_group import OneMachine
 from vjepa_exp.runtime.sweep_job import run_sweep
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.track.starts import read_starts
@@ -75,7 +76,7 @@ def _trainer(jobs: Sequence[StageJob], attempt: int) -> TorchTrainer:
     return TorchTrainer(
         _worker,  # type: ignore[arg-type]
         train_loop_config={"jobs": jobs},
-        torch_config=TorchConfig(backend="nccl" if cuda else "gloo"),
+        torch_config=_process_group(job),
         scaling_config=ScalingConfig(
             num_workers=job.slots.workers,
             use_gpu=cuda,
@@ -90,6 +91,11 @@ def _trainer(jobs: Sequence[StageJob], attempt: int) -> TorchTrainer:
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
+
+
+def _process_group(job: StageJob) -> TorchConfig:
+    backend = "nccl" if job.slots.device == "cuda" else "gloo"
+    return OneMachine(backend, folder=str(job.scratch)) if job.execution.address is None else TorchConfig(backend)
 
 
 def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
