@@ -103,7 +103,12 @@ def cluster() -> Iterator[Cluster]:
         log = Path(folder) / "start.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, *options], env=environment, stdout=output, stderr=output, start_new_session=True
+                [*command, *options],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=_heed_ctrl_c,
             )
         running = Cluster(f"http://127.0.0.1:{ports['dashboard-port']}", token, process, Path(folder))
         try:
@@ -112,6 +117,10 @@ def cluster() -> Iterator[Cluster]:
             yield running
         finally:
             end(process)
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -92,7 +92,7 @@ def submit(asked: Submission, address: str) -> None:
         texts.mkdir()
         for file, text in bundle(name, files).items():
             (texts / file).write_text(text, encoding="utf-8")
-        wheel = _wheel(Path(scratch))
+        wheel = code_wheel(Path(scratch))
         main = folder / f"{name}.yaml"
         about = {MARK: wheel.name.split("-")[1], "store": str(asked.store), "spec": str(main)}
         jobs.submit(job_id, _command(asked, files, folder, main), wheel, texts, about)
@@ -143,7 +143,7 @@ def _wants_gpus(file: ExperimentFile, asked: Submission) -> bool:
     return chosen is None and requirements(file, asked.profile).gpus > 0
 
 
-def _wheel(folder: Path) -> Path:
+def code_wheel(folder: Path) -> Path:
     """A wheel of the code that runs at this moment, installed or in a checkout, changed or not."""
     packages = dict[str, Path]()
     for name in ("vjepa_exp", "vjepa_models", "vjepa_ablations"):

@@ -119,7 +119,7 @@ def test_every_pod_sees_the_shared_disk_and_runs_without_root(rendered: Render) 
                 assert {"name": "shared", "mountPath": "/mnt/vjepa"} in container["volumeMounts"]
 
 
-def test_the_password_is_a_reference_and_services_stay_inside(rendered: Render) -> None:
+def test_passwords_are_references_and_services_stay_inside(rendered: Render) -> None:
     objects = rendered("kuberay")["team.mlflow.yaml"]
     kinds = [document["kind"] for document in objects]
     assert sorted(kinds) == sorted(["StatefulSet", "Deployment", *2 * ["Service"], *2 * ["NetworkPolicy"]])
@@ -127,9 +127,11 @@ def test_the_password_is_a_reference_and_services_stay_inside(rendered: Render) 
     assert {document["spec"]["type"] for document in objects if document["kind"] == "Service"} == {"ClusterIP"}
     reference = {"secretKeyRef": {"name": "our-postgres", "key": "password"}}
     variables = [v for pod in pods({"": objects}) for v in pod["containers"][0]["env"]]
+    admin = {"secretKeyRef": {"name": "our-postgres", "key": "admin-password"}}
     assert {v["name"]: v.get("valueFrom") for v in variables if "PASSWORD" in v["name"]} == {
         "POSTGRES_PASSWORD": reference,
         "PGPASSWORD": reference,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": admin,
     }
     policies = {d["metadata"]["name"]: d["spec"]["ingress"][0] for d in objects if d["kind"] == "NetworkPolicy"}
     assert policies["team-postgres"]["from"] == [
@@ -140,9 +142,27 @@ def test_the_password_is_a_reference_and_services_stay_inside(rendered: Render) 
     assert sorted(map(json.dumps, selectors)) == sorted(map(json.dumps, labels))
 
 
+def test_mlflow_asks_for_the_password_that_drivers_have(rendered: Render) -> None:
+    """Its command is parsed by the command line itself; workers, which never talk to it, know no password."""
+    from vjepa_exp.cli import app
+
+    files = rendered("kuberay")
+    [server] = [c for pod in pods(files) for c in pod["containers"] if c["name"] == "mlflow"]
+    program, *words = server["command"]
+    assert (program, words[:2]) == ("vjepa-exp", ["ui", "--serve"])
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
+    spec = cluster_of(files)["spec"]
+    [head] = spec["headGroupSpec"]["template"]["spec"]["containers"]
+    variables = {variable["name"]: variable for variable in head["env"]}
+    assert variables["MLFLOW_TRACKING_USERNAME"]["value"] == "admin"
+    assert variables["MLFLOW_TRACKING_PASSWORD"]["valueFrom"]["secretKeyRef"]["key"] == "admin-password"
+    assert "MLFLOW_TRACKING" not in json.dumps(spec["workerGroupSpecs"])
+
+
 def test_an_external_server_brings_no_pods(rendered: Render) -> None:
     files = rendered("kuberay", {"tracking": {"kind": "external", "uri": "https://mlflow.example.com"}})
     assert list(files) == ["team.raycluster.yaml", "team.rayjob.yaml"]
+    assert "PASSWORD" not in json.dumps(files), "whose password we do not have"
     assert "--tracking https://mlflow.example.com" in files["team.rayjob.yaml"][0]["spec"]["entrypoint"]
 
 

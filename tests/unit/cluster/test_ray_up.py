@@ -15,6 +15,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from vjepa_exp.cluster.layout import Tree
 from vjepa_exp.runtime.cluster import check_ray_up
@@ -126,11 +128,11 @@ def test_compute_engine_takes_the_nodes(rendered: Render) -> None:
 
 def test_what_has_to_be_told_to_the_head_is_in_no_worker(rendered: Render) -> None:
     config = one(rendered("aws"))
-    assert any("mlflow server" in command for command in config["initialization_commands"])
+    assert any("ui --serve" in command for command in config["initialization_commands"])
     for name in ("gpu", "decode"):
         commands = config["available_node_types"][name]["initialization_commands"]
         assert any("mount -t nfs" in command for command in commands)
-        assert not any("mlflow server" in command for command in commands)
+        assert not any("ui --serve" in command for command in commands)
 
 
 def test_nothing_listens_for_everybody(rendered: Render) -> None:
@@ -150,7 +152,7 @@ def test_variables_arrive_as_they_were_written(rendered: Render) -> None:
     assert "NCCL_DEBUG=INFO" in words
 
 
-def test_the_head_makes_the_password_once_and_for_itself(rendered: Render, tmp_path: Path) -> None:
+def test_the_head_makes_the_passwords_once_and_for_itself(rendered: Render, tmp_path: Path) -> None:
     """The commands as a shell runs them, with docker and sudo written down instead of run."""
     for name in ("docker", "sudo"):
         fake = tmp_path / "bin" / name
@@ -158,18 +160,59 @@ def test_the_head_makes_the_password_once_and_for_itself(rendered: Render, tmp_p
         fake.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/calls\n[ "$2" != inspect ]\n')
         fake.chmod(0o755)
     environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-    commands = [c for c in one(rendered("aws"))["initialization_commands"] if "mlflow" in c]
-    contents = []
+    config = one(rendered("aws"))
+    commands = [c for c in config["initialization_commands"] if "mlflow" in c]
+    folder, contents = tmp_path / ".mlflow", []
     for _ in range(2):
         for command in commands:
             subprocess.run(["bash", "-c", command], env=environment, check=True)
-        contents.append((tmp_path / ".mlflow" / "postgres.env").read_text())
+        contents.append({file.name: file.read_text() for file in folder.iterdir()})
     assert contents[0] == contents[1]
-    values = dict(line.split("=") for line in contents[0].splitlines())
-    assert set(values) == {"POSTGRES_PASSWORD", "PGPASSWORD"}
-    [word] = set(values.values())
-    assert len(word) == 48
-    assert stat.S_IMODE((tmp_path / ".mlflow" / "postgres.env").stat().st_mode) == 0o600
+    values = {name: dict(line.split("=") for line in text.splitlines()) for name, text in contents[0].items()}
+    assert {name: set(variables) for name, variables in values.items()} == {
+        "postgres.env": {"POSTGRES_PASSWORD", "PGPASSWORD"},
+        "server.env": {"MLFLOW_AUTH_ADMIN_PASSWORD"},
+        "client.env": {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"},
+    }
+    assert values["postgres.env"]["POSTGRES_PASSWORD"] == values["postgres.env"]["PGPASSWORD"]
+    word = values["server.env"]["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    assert values["client.env"] == {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": word}
+    secrets = {word, values["postgres.env"]["PGPASSWORD"]}
+    assert [len(secret) for secret in secrets] == [48, 48], "two, and long"
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
     calls = (tmp_path / "calls").read_text()
-    assert word not in calls
-    assert f"--env-file {tmp_path}/.mlflow/postgres.env" in calls
+    assert not any(secret in calls for secret in secrets)
+    [mlflow] = {line for line in calls.splitlines() if line.startswith("docker run") and " --name mlflow " in line}
+    assert f"--env-file {folder}/postgres.env --env-file {folder}/server.env" in mlflow
+    assert config["docker"]["head_run_options"] == ["--env-file ~/.mlflow/client.env"]
+
+
+def test_mlflow_on_the_head_asks_for_a_password(rendered: Render) -> None:
+    """Its command is parsed by the command line itself."""
+    from vjepa_exp.cli import app
+
+    [run] = [c for c in one(rendered("aws"))["initialization_commands"] if "vjepa-exp ui" in c]
+    words = shlex.split(run.partition(" vjepa-exp ")[2])
+    assert words[:2] == ["ui", "--serve"]
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
+    assert (
+        one(rendered("aws", {"tracking": {"kind": "external", "uri": "http://m:5000"}}))["docker"]["head_run_options"]
+        == []
+    )
+
+
+def test_compose_serves_a_team_behind_passwords_on_loopback(repo_root: Path) -> None:
+    from vjepa_exp.cli import app
+
+    file = yaml.safe_load((repo_root / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    services = file["services"]
+    program, *words = services["mlflow"]["command"]
+    assert (program, words[:2]) == ("vjepa-exp", ["ui", "--serve"])
+    assert CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
+    assert services["mlflow"]["ports"] == ["${MLFLOW_LISTEN:-127.0.0.1}:5000:5000"]
+    assert "ports" not in services["postgres"]
+    assert services["postgres"]["networks"] == ["database"]
+    assert file["networks"]["database"] == {"internal": True}
+    for service in services.values():
+        for name, value in service["environment"].items():
+            assert "PASSWORD" not in name or (value.startswith("${") and ":?" in value), "never a default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,6 +196,71 @@ class Server:
             return False
 
 
+class TeamProcess:
+    """`vjepa-exp ui --serve` as a process of its own.
+
+    Args:
+        folder: it is called in.
+        options: more of them.
+        variables: more of its environment.
+    """
+
+    def __init__(self, folder: Path, options: tuple[str, ...], variables: dict[str, str]) -> None:
+        self._folder, self._options, self._variables = folder, options, variables
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def output(self) -> str:
+        """What it has said."""
+        return (self._folder / "team.log").read_text(encoding="utf-8")
+
+    @property
+    def password(self) -> str:
+        """The administrator's."""
+        file = self._folder / "runs" / "team" / "password"
+        return self._variables.get("MLFLOW_AUTH_ADMIN_PASSWORD") or file.read_text().strip()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        command = [sys.executable, "-c", "from vjepa_exp.cli import main; main()", "ui", "--serve"]
+        with (self._folder / "team.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port), *self._options],
+                cwd=self._folder,
+                stdout=output,
+                stderr=output,
+                env=os.environ | self._variables,
+                start_new_session=True,
+            )
+        patience = time.monotonic() + SERVER_START_S
+        while self.ask("/health") != 200:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < patience, self.output
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End it and its workers."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def ask(self, path: str, user: str | None = None, password: str = "", **body: str) -> int:
+        """The status of an answer; 0 where there is none."""
+        request = urllib.request.Request(f"{self.uri}{path}", json.dumps(body).encode() if body else None)
+        request.add_header("Content-Type", "application/json")
+        if user:
+            request.add_header("Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (urllib.error.URLError, OSError):
+            return 0
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
@@ -209,11 +276,33 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def postgresql_server(tmp_path: Path) -> Iterator[Server]:
-    """A server on a PostgreSQL cluster of its own."""
+def postgresql_uri() -> Iterator[str]:
+    """A database of a PostgreSQL cluster of its own."""
     pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
-    with _postgresql() as uri, _running(tmp_path / "server", uri) as running:
+    with _postgresql() as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgresql_server(tmp_path: Path, postgresql_uri: str) -> Iterator[Server]:
+    """A server on a PostgreSQL cluster of its own."""
+    with _running(tmp_path / "server", postgresql_uri) as running:
         yield running
+
+
+@pytest.fixture
+def team_server(tmp_path: Path) -> Iterator[Callable[..., TeamProcess]]:
+    """Starts `vjepa-exp ui --serve` with more options and variables."""
+    running = list[TeamProcess]()
+
+    def start(*options: str, **variables: str) -> TeamProcess:
+        running.append(TeamProcess(tmp_path, options, variables))
+        running[-1].start()
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
 
 
 @contextmanager
