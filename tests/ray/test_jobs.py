@@ -28,7 +28,8 @@ from vjepa_exp.track.starts import read_starts
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 PATIENCE_S = 900.0
-STEPS = 300
+STEPS = 4000
+LONG = [f"--set=recipe.pretrain.optim.iterations={STEPS}", "--set=execution.checkpoint_every=100"]
 CLI = [sys.executable, "-c", "from vjepa_exp.cli import main; main()"]
 
 
@@ -147,7 +148,7 @@ def test_a_run_outlives_its_terminal_stops_when_told_to_and_goes_on_when_submitt
     cluster: Cluster, experiment_file: Path, datasets_file: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "runs"
-    ask = ["submit", str(experiment_file), "--store", str(store), "--datasets", str(datasets_file)]
+    ask = ["submit", str(experiment_file), "--store", str(store), "--datasets", str(datasets_file), *LONG]
     first = cluster.call(*ask)
     assert first.returncode == 0, first.stderr
     job = first.stdout.split()[1]
@@ -183,7 +184,7 @@ def test_a_run_outlives_its_terminal_stops_when_told_to_and_goes_on_when_submitt
     assert [job, "mini-paper", "running"] == status.stdout.splitlines()[1].split()[:3]
     assert "stages done, 1 running" in status.stdout
 
-    wait_for(lambda: steps() >= 60, "there is a checkpoint")
+    wait_for(lambda: steps() >= 150, "there is a checkpoint")
     assert len(cluster.drivers(job)) > 0
     stopped = cluster.call("stop", job)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
