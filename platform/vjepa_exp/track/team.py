@@ -126,7 +126,7 @@ class TeamServer:
             "admin_username": ADMIN,
             "auth_cache_ttl_seconds": str(REMEMBERED_S),
         }
-        with self._settings.open("w", encoding="utf-8", opener=_private) as file:
+        with open(self._settings, "w", encoding="utf-8", opener=_private) as file:
             settings.write(file)
 
 
@@ -141,7 +141,7 @@ def is_loopback(host: str) -> bool:
 def _make_password(file: Path) -> None:
     """Make one where there is none; whoever finds one that others can read has to say what it is worth."""
     if not file.exists():
-        with file.open("x", encoding="utf-8", opener=_private) as new:
+        with open(file, "x", encoding="utf-8", opener=_private) as new:
             new.write(secrets.token_urlsafe(24) + "\n")
     elif stat.S_IMODE(file.stat().st_mode) & 0o077:
         raise UserError(f"others can read {file}: chmod 600 {file}, and change the password if they did")
