@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +48,6 @@ class Cluster:
     token: str
     process: subprocess.Popen[bytes]
     folder: Path
-    seen: set[psutil.Process] = field(default_factory=set)
 
     def call(self, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
         """One command of ours against it, to its end."""

@@ -15,7 +15,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import ray
-import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
@@ -165,8 +164,8 @@ class Jobs:
                 f"the cluster at {self._address} does not know who asks: set RAY_AUTH_MODE=token, with the cluster's "
                 "token in ~/.ray/auth_token or RAY_AUTH_TOKEN"
             ) from None
-        except (requests.RequestException, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        except OSError as error:  # those of requests are of its kind too
+            reason = error.strerror or type(error).__name__
             raise UserError(
                 f"no Ray dashboard answers at {self._address} ({reason}): open the way to it first (ray dashboard "
                 "CLUSTER.yaml, kubectl port-forward), or name another: --address"

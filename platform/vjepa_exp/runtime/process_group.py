@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import ray
+from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
@@ -29,7 +30,7 @@ class OneMachine(TorchConfig):
 
 
 class _AtFile(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, OneMachine)
         meeting = Path(backend_config.folder).absolute() / f"meeting-{uuid4().hex}"
         worker_group.execute(_set_torch_distributed_env_vars)

@@ -197,7 +197,7 @@ class Server:
 
 
 class TeamProcess:
-    """`vjepa-exp ui --serve` as a process of its own.
+    """`vjepa-exp ui` as a process of its own.
 
     Args:
         folder: it is called in.
@@ -224,7 +224,7 @@ class TeamProcess:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [sys.executable, "-c", "from vjepa_exp.cli import main; main()", "ui", "--serve"]
+        command = [sys.executable, "-c", "from vjepa_exp.cli import main; main()", "ui"]
         with (self._folder / "team.log").open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port), *self._options],
@@ -246,7 +246,7 @@ class TeamProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
-    def ask(self, path: str, user: str | None = None, password: str = "", **body: str) -> int:
+    def ask(self, path: str, user: str | None = None, password: str = "", body: dict[str, str] | None = None) -> int:
         """The status of an answer; 0 where there is none."""
         request = urllib.request.Request(f"{self.uri}{path}", json.dumps(body).encode() if body else None)
         request.add_header("Content-Type", "application/json")
@@ -292,11 +292,11 @@ def postgresql_server(tmp_path: Path, postgresql_uri: str) -> Iterator[Server]:
 
 @pytest.fixture
 def team_server(tmp_path: Path) -> Iterator[Callable[..., TeamProcess]]:
-    """Starts `vjepa-exp ui --serve` with more options and variables."""
+    """Starts `vjepa-exp ui --serve` with more options and variables; without `--serve` for one that is not a team's."""
     running = list[TeamProcess]()
 
-    def start(*options: str, **variables: str) -> TeamProcess:
-        running.append(TeamProcess(tmp_path, options, variables))
+    def start(*options: str, serve: bool = True, **variables: str) -> TeamProcess:
+        running.append(TeamProcess(tmp_path, ("--serve", *options) if serve else options, variables))
         running[-1].start()
         return running[-1]
 

@@ -134,15 +134,17 @@ def test_a_team_shares_its_runs_on_postgresql(
 ) -> None:
     first = team_server("--database", postgresql_uri, MLFLOW_AUTH_ADMIN_PASSWORD="a word of the administrator")
     word, theirs = first.password, "a word of a member of the team"
-    assert first.ask(NEW_USER, "admin", word, username="member", password=theirs) == 200
-    for user, password in (("admin", word), ("member", theirs)):
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
-        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-        tracker = study.tracker(first.uri)
-        tracker.require()
-        tracker.sync(study.finish(), {}, {}, ended=True)
+    member = {"username": "member", "password": theirs}
+    assert first.ask(NEW_USER, "admin", word, member) == 200
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", word)
+    study.tracker(first.uri).require()  # makes the experiment of all runs, which the member then writes into
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "member")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", theirs)
+    study.tracker(first.uri).require()
+    study.tracker(first.uri).sync(study.finish(), {}, {}, ended=True)
     study.assert_whole(first.uri)
-    assert first.ask(NEW_USER, "member", theirs, username="other", password=theirs) == 403
+    assert first.ask(NEW_USER, "member", theirs, {"username": "other", "password": theirs}) == 403
     first.stop()
     later = team_server("--database", postgresql_uri, MLFLOW_AUTH_ADMIN_PASSWORD="another word, which is too late")
     assert later.ask(EXPERIMENTS, "admin", word) == 200
@@ -158,7 +160,7 @@ def test_who_may_only_read_is_told_so_before_the_work_begins(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
     study.tracker(server.uri).require()
-    assert server.ask(NEW_USER, "admin", server.password, username="reader", password="r" * 20) == 200
+    assert server.ask(NEW_USER, "admin", server.password, {"username": "reader", "password": "r" * 20}) == 200
     from mlflow.server import get_app_client
 
     client = get_app_client("basic-auth", server.uri)
@@ -168,6 +170,14 @@ def test_who_may_only_read_is_told_so_before_the_work_begins(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "r" * 20)
     with pytest.raises(UserError, match="this user may not write into the experiment 'vjepa-exp'"):
         study.tracker(server.uri).require()
+
+
+@pytest.mark.slow
+def test_the_server_of_a_store_is_for_this_machine_alone(study: Any, team_server: Callable[..., Any]) -> None:
+    study.tracker().sync(study.finish(), {}, {}, ended=True)
+    server = team_server(serve=False)
+    assert {one.laddr.ip for one in listening(server.process.pid)} == {"127.0.0.1"}
+    assert server.ask(EXPERIMENTS) == 200
 
 
 def test_a_server_that_is_away_is_no_reason_not_to_begin(study: Any) -> None:
