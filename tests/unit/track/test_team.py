@@ -165,7 +165,7 @@ def test_who_may_only_read_is_told_so_before_the_work_begins(
 
     client = get_app_client("basic-auth", server.uri)
     experiment = study.client(server.uri).get_experiment_by_name("vjepa-exp").experiment_id
-    client.create_experiment_permission(experiment, "reader", "READ")
+    client.grant_user_permission("reader", "experiment", experiment, "READ")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "r" * 20)
     with pytest.raises(UserError, match="this user may not write into the experiment 'vjepa-exp'"):
