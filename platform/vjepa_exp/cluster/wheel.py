@@ -38,7 +38,8 @@ def build_wheel(folder: Path, packages: Mapping[str, Path], version: str) -> Pat
     whole = hashlib.sha256()
     for name in sorted(files):
         whole.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
-    exact = f"{version}{'.' if '+' in version else '+'}{whole.hexdigest()[:8]}"
+    # With a letter before it: digits alone would lose the zeros that they begin with.
+    exact = f"{version}{'.' if '+' in version else '+'}h{whole.hexdigest()[:8]}"
     info = f"{NAME}-{exact}.dist-info"
     files |= {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: vjepa-exp\nVersion: {exact}\n".encode(),

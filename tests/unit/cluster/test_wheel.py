@@ -34,7 +34,7 @@ def test_pip_installs_it_and_nothing_else_from_nowhere(package: Path, tmp_path: 
     assert not any("old" in name for name in installed)
     [info] = target.glob("*.dist-info")
     version = info.name.removesuffix(".dist-info").removeprefix("vjepa_exp-")
-    assert version.startswith("0.1.0+g2c7a6df0.dirty.")
+    assert version.startswith("0.1.0+g2c7a6df0.dirty.h")
     assert "Requires-Dist" not in (info / "METADATA").read_text()
 
 

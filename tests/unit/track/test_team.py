@@ -11,9 +11,11 @@ from typing import Any
 import psutil
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.server import get_app_client
 
 from vjepa_exp.cli import main
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.track.database import EXPERIMENT
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.team import TeamServer, is_loopback
 
@@ -113,15 +115,14 @@ def test_only_who_knows_the_password_reads_and_writes(
     assert server.ask(EXPERIMENTS, "admin", "wrong" * 5) == 401
     assert server.ask(EXPERIMENTS, "admin", word) == 200
     tracker = study.tracker(server.uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong" * 5)
+    sign_in(monkeypatch, "admin", "wrong" * 5)
     with pytest.raises(UserError, match="asks for a name and a password, or those it got are wrong: set MLFLOW_"):
         tracker.require()
     lines = list[str]()
     Mirror(tracker, {}, {}, {}, lines.append).finish()
     assert "wrong" * 5 not in "".join(lines)
 
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", word)
+    sign_in(monkeypatch, "admin", word)
     study.tracker(server.uri).require()
     study.begin(steps=20)
     study.tracker(server.uri).sync(study.finish(), {}, {}, ended=True)
@@ -134,42 +135,27 @@ def test_a_team_shares_its_runs_on_postgresql(
 ) -> None:
     first = team_server("--database", postgresql_uri, MLFLOW_AUTH_ADMIN_PASSWORD="a word of the administrator")
     word, theirs = first.password, "a word of a member of the team"
-    member = {"username": "member", "password": theirs}
-    assert first.ask(NEW_USER, "admin", word, member) == 200
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", word)
+    for user in ("member", "reader"):
+        assert first.ask(NEW_USER, "admin", word, {"username": user, "password": theirs}) == 200
+    sign_in(monkeypatch, "admin", word)
     study.tracker(first.uri).require()  # makes the experiment of all runs, which the member then writes into
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "member")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", theirs)
+    experiment = study.client(first.uri).get_experiment_by_name(EXPERIMENT).experiment_id
+    get_app_client("basic-auth", first.uri).grant_user_permission("reader", "experiment", experiment, "READ")
+
+    sign_in(monkeypatch, "reader", theirs)
+    with pytest.raises(UserError, match="this user may not write into the experiment 'vjepa-exp'"):
+        study.tracker(first.uri).require()
+    sign_in(monkeypatch, "member", theirs)
     study.tracker(first.uri).require()
     study.tracker(first.uri).sync(study.finish(), {}, {}, ended=True)
     study.assert_whole(first.uri)
     assert first.ask(NEW_USER, "member", theirs, {"username": "other", "password": theirs}) == 403
+
     first.stop()
     later = team_server("--database", postgresql_uri, MLFLOW_AUTH_ADMIN_PASSWORD="another word, which is too late")
     assert later.ask(EXPERIMENTS, "admin", word) == 200
     assert later.ask(EXPERIMENTS, "member", theirs) == 200
     assert later.ask(EXPERIMENTS, "admin", later.password) == 401
-
-
-@pytest.mark.slow
-def test_who_may_only_read_is_told_so_before_the_work_begins(
-    study: Any, team_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = team_server()
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", server.password)
-    study.tracker(server.uri).require()
-    assert server.ask(NEW_USER, "admin", server.password, {"username": "reader", "password": "r" * 20}) == 200
-    from mlflow.server import get_app_client
-
-    client = get_app_client("basic-auth", server.uri)
-    experiment = study.client(server.uri).get_experiment_by_name("vjepa-exp").experiment_id
-    client.grant_user_permission("reader", "experiment", experiment, "READ")
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "r" * 20)
-    with pytest.raises(UserError, match="this user may not write into the experiment 'vjepa-exp'"):
-        study.tracker(server.uri).require()
 
 
 @pytest.mark.slow
@@ -184,6 +170,12 @@ def test_a_server_that_is_away_is_no_reason_not_to_begin(study: Any) -> None:
     study.tracker("http://127.0.0.1:9").require()
     with pytest.raises(MlflowException):
         study.tracker("http://127.0.0.1:9").sync({}, {}, {})
+
+
+def sign_in(monkeypatch: pytest.MonkeyPatch, user: str, password: str) -> None:
+    """Be this user of MLflow servers."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
 
 def family(pid: int) -> list[psutil.Process]:
