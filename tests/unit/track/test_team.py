@@ -102,7 +102,11 @@ def test_what_is_loopback(host: str, loopback: bool) -> None:
 
 @pytest.mark.slow
 def test_only_who_knows_the_password_reads_and_writes(
-    study: Any, team_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    study: Any,
+    team_server: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     server = team_server()
     word = server.password
@@ -120,7 +124,13 @@ def test_only_who_knows_the_password_reads_and_writes(
         tracker.require()
     lines = list[str]()
     Mirror(tracker, {}, {}, {}, lines.append).finish()
+    assert "asks for a name and a password" in lines[0], "as it would be told of a password that is changed meanwhile"
     assert "wrong" * 5 not in "".join(lines)
+    capsys.readouterr()
+    other = tmp_path / "other"
+    line = refused(capsys, "run", str(tmp_path / "study.yaml"), "--store", str(other), "--tracking", server.uri)
+    assert line.startswith(f"error: MLflow at {server.uri}: asks for a name and a password")
+    assert not other.exists(), "it is told before any work is begun"
 
     sign_in(monkeypatch, "admin", word)
     study.tracker(server.uri).require()
