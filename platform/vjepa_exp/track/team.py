@@ -24,7 +24,7 @@ SHORTEST_PASSWORD = 12
 """MLflow's own rule."""
 WORKERS = 2
 PERMISSION = "EDIT"
-"""Of every user on what others made: the runs of all studies are in one experiment."""
+"""Of every user on what others made, at least: the runs of all studies are in one experiment."""
 REMEMBERED_S = 60
 """How long a worker remembers that a password was right: to check one takes a tenth of a second of computing."""
 SECURE = {

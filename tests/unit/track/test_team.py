@@ -145,14 +145,14 @@ def test_a_team_shares_its_runs_on_postgresql(
 ) -> None:
     first = team_server("--database", postgresql_uri, MLFLOW_AUTH_ADMIN_PASSWORD="a word of the administrator")
     word, theirs = first.password, "a word of a member of the team"
-    for user in ("member", "reader"):
+    for user in ("member", "stranger"):
         assert first.ask(NEW_USER, "admin", word, {"username": user, "password": theirs}) == 200
     sign_in(monkeypatch, "admin", word)
     study.tracker(first.uri).require()  # makes the experiment of all runs, which the member then writes into
     experiment = study.client(first.uri).get_experiment_by_name(EXPERIMENT).experiment_id
-    get_app_client("basic-auth", first.uri).grant_user_permission("reader", "experiment", experiment, "READ")
+    get_app_client("basic-auth", first.uri).grant_user_permission("stranger", "experiment", experiment, "DENY")
 
-    sign_in(monkeypatch, "reader", theirs)
+    sign_in(monkeypatch, "stranger", theirs)
     with pytest.raises(UserError, match="this user may not write into the experiment 'vjepa-exp'"):
         study.tracker(first.uri).require()
     sign_in(monkeypatch, "member", theirs)
