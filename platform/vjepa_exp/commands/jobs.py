@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -107,21 +108,21 @@ def _checked(asked: Submission) -> tuple[list[ExperimentFile], str, str]:
     for place in (asked.store, asked.registry):
         if not place.is_absolute():
             raise UserError(f"{place} is not an absolute path: it is a place on the cluster, not on this machine")
-    if asked.tracking and urlsplit(asked.tracking).password:
-        raise UserError(
-            "--tracking: the job's log would show the password: leave it out of the address and give it to the "
-            "cluster's head as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
     files = [read_experiment(path) for path in find_experiments(asked.spec)]
     recipes = []
     for file in files:
         resolved = resolve(file, asked.profile, asked.sets)
+        if urlsplit(asked.tracking or resolved.experiment.execution.tracking_uri or "").password:
+            raise UserError(
+                "the job's log would show the password of the tracking server: leave it out of the address and give it "
+                "to the cluster's head as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
         require_cells(build_plan(resolved, Registry(NO_REGISTRY)))
         body = resolved.experiment.to_json()
         recipes.append({key: value for key, value in body.items() if key not in ("execution", "profiles", "title")})
     name = asked.name or f"{find_experiment(asked.spec).stem}-{asked.profile}"
-    if not all(letter.isalnum() or letter in "-_." for letter in name):
-        raise UserError(f"--name {name}: letters, digits, '-', '_' and '.' are allowed")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", name):
+        raise UserError(f"a job cannot be called '{name}': give letters, digits, '-', '_' and '.' with --name")
     return files, name, digest({"recipes": recipes, "profile": asked.profile, "store": str(asked.store)})[:8]
 
 

@@ -37,8 +37,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["table4_masking", "--set", "recipe.pretrain.optim.itertions=5"], "Did you mean 'iterations'?"),
         (["table4_masking", "--store", "runs"], "runs is not an absolute path: it is a place on the cluster"),
         (["table4_masking", "--datasets", "sets.yaml"], "sets.yaml is not an absolute path"),
-        (["table4_masking", "--name", "a b"], "--name a b: letters, digits"),
+        (["table4_masking", "--name", "a b"], "a job cannot be called 'a b': give letters, digits"),
         (["table4_masking", "--tracking", "http://me:secret@mlflow:5000"], "MLFLOW_TRACKING_PASSWORD"),
+        (["quickstart", "--set", "execution.tracking_uri=http://me:secret@mlflow:5000"], "MLFLOW_TRACKING_PASSWORD"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_cluster_is_asked(call: Call, options: list[str], words: str) -> None:
