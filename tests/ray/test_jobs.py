@@ -112,7 +112,8 @@ def cluster() -> Iterator[Cluster]:
             )
         running = Cluster(f"http://127.0.0.1:{ports['dashboard-port']}", token, process, Path(folder))
         try:
-            wait_for(lambda: "Ray runtime started" in log.read_text(), "Ray starts", alive=process)
+            wait_for(lambda: process.poll() is not None or "Ray runtime started" in log.read_text(), "Ray starts")
+            assert process.poll() is None, log.read_text()
             wait_for(lambda: running.call("status").returncode == 0, "its dashboard answers", alive=process)
             yield running
         finally:
