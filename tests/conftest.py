@@ -23,6 +23,7 @@ import pytest
 
 from vjepa_exp.data import remote
 from vjepa_exp.runtime.environment import prepare
+from vjepa_exp.track import database
 
 # Both before a test module imports torch or Ray. One computing thread a process: tests beside Ray's actors do not
 # fight for the cores.
@@ -43,6 +44,21 @@ def shared_dir(repo_root: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference material at {path} (set VJEPA_EXP_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow makes the tables of the first store, the others begin with a copy of its empty database."""
+    empty, make_tables = tmp_path_factory.mktemp("mlflow") / "empty.db", database.make_tables
+
+    def copied(path: Path, artifacts: Path) -> None:
+        if not empty.exists():
+            make_tables(empty, artifacts)
+        shutil.copyfile(empty, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "make_tables", copied)
+        yield
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def test_a_worker_that_dies_is_replaced(
 
 
 def test_a_failed_stage_is_reported_and_the_others_finish(
-    make_plan: MakePlan, datasets_file: Path, tmp_path: Path
+    make_short_plan: MakePlan, make_short_store: Callable[[str], Store], datasets_file: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(datasets_file.parent / "clips.parquet")
     broken = manifest.root.parent / "broken.parquet"
@@ -191,10 +191,8 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
     registry = Registry(datasets_file)
     registry.register("broken", DatasetEntry(manifest=str(broken)))
     probe = {"kind": "linear_probe", "dataset": "broken", "augment": {"kind": "none"}, "precision": "fp32"}
-    plan, registry = make_plan(
-        "baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}", "recipe.pretrain.optim.iterations=30"
-    )
-    store = Store(tmp_path / "runs")
+    plan, registry = make_short_plan("baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}")
+    store = make_short_store("runs")
     result = run(plan, store, registry, quiet())
     lost = next(stage for stage in plan.stages if stage.kind == "probe" and "broken" in stage.name)
     assert set(result.failed) == {lost.fingerprint}
