@@ -58,7 +58,8 @@ def test_a_bucket_streams_the_same_bits_through_a_small_cache(bucket: Any, datas
     cache = Cache(tmp_path / "cache", limit_bytes=8 * size)  # of 18 files
     streamed = list(stream(Reached(there, bucket.environment), ROWS, options(there, cache)))
     assert len(streamed) == 8
-    for batch, local in zip(streamed, stream(here, ROWS, options(here, cache)), strict=True):
+    for number, batch in enumerate(streamed):
+        local = here.load(np.array(ROWS.positions(number)))
         for name in set(local) - {"path"}:
             assert np.array_equal(batch[name], local[name]), name
         assert batch["clips"].any()

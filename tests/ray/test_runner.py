@@ -33,6 +33,8 @@ from vjepa_exp.track.journal import JOURNAL, read_journal
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 
 MakePlan = Callable[..., tuple[Plan, Registry]]
+PRETRAINING = ("baselines=[]", "recipe.evaluate={}")
+"""Nothing but the pretraining."""
 DRIVER = """
 import sys
 from pathlib import Path
@@ -122,15 +124,13 @@ def test_the_second_run_does_nothing(unbroken: tuple[Store, StudyResult], make_p
 
 
 def test_a_run_trains_without_the_videos_of_a_removal_list(
-    make_plan: MakePlan, datasets_file: Path, tmp_path: Path
+    make_short_plan: MakePlan, datasets_file: Path, tmp_path: Path
 ) -> None:
     digest = hashlib.sha256((datasets_file.parent / "clips.parquet").read_bytes()).hexdigest()
     removed = tuple(Removal(f"train/class 0/clip é {number}.mp4") for number in range(6))
     RemovalList(ListedSet("clips", "train", digest), (), removed, tmp_path / "list.csv").write()
     mixture = f"recipe.pretrain.data.mixture=[{{dataset: clips, exclude: {tmp_path / 'list.csv'}}}]"
-    short = ("recipe.evaluate={}", "baselines=[]", "recipe.pretrain.optim.iterations=6")
-    optim = ("recipe.pretrain.optim.warmup=1", "recipe.pretrain.optim.clip_grad_after=1")
-    plan, registry = make_plan(mixture, *short, *optim)
+    plan, registry = make_short_plan(*PRETRAINING, mixture)
     result = run(plan, Store(tmp_path / "runs"), registry, quiet())
     [stage] = plan.stages
     assert not result.failed
@@ -144,10 +144,10 @@ def test_a_killed_run_continues_to_the_same_bits(
     datasets_file: Path,
     tmp_path: Path,
 ) -> None:
-    plan, registry = make_plan("execution.decode_workers=2")  # another number of them changes nothing
+    plan, registry = make_plan(*PRETRAINING, "execution.decode_workers=2")  # another number of them changes nothing
     store = Store(tmp_path / "runs")
     folder = store.path(stage_of(plan, "pretrain"))
-    arguments = [str(experiment_file), str(datasets_file), str(store.root)]
+    arguments = [str(experiment_file), str(datasets_file), str(store.root), *PRETRAINING]
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], start_new_session=True)
     try:
         wait_for_step(folder / JOURNAL, 90)
@@ -164,7 +164,7 @@ def test_a_killed_run_continues_to_the_same_bits(
 def test_a_worker_that_dies_is_replaced(
     unbroken: tuple[Store, StudyResult], make_plan: MakePlan, tmp_path: Path
 ) -> None:
-    plan, registry = make_plan("recipe.evaluate={}", "baselines=[]")
+    plan, registry = make_plan(*PRETRAINING)
     store = Store(tmp_path / "runs")
     journal = store.path(stage_of(plan, "pretrain")) / JOURNAL
 
@@ -203,9 +203,9 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
 
 
 def test_a_full_disk_is_a_line_and_costs_nothing_that_was_done(
-    make_plan: MakePlan, small_disk: Callable[[str], Path]
+    make_short_plan: MakePlan, small_disk: Callable[[str], Path]
 ) -> None:
-    plan, registry = make_plan("baselines=[]", "recipe.evaluate={}", "recipe.pretrain.optim.iterations=60")
+    plan, registry = make_short_plan(*PRETRAINING)
     store = Store(small_disk("60k"))
     result = run(plan, store, registry, quiet())
     (reason,) = result.failed.values()
