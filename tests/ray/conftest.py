@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import av
@@ -99,11 +98,6 @@ def experiment_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-SHORT = (
-    "recipe.pretrain.optim.iterations=4",
-    "recipe.pretrain.optim.warmup=1",
-    "recipe.pretrain.optim.clip_grad_after=0",
-)
 MakePlan = Callable[..., tuple[Plan, Registry]]
 
 
@@ -128,28 +122,16 @@ def unbroken(
     return store, run(plan, store, registry, Console(quiet=True))
 
 
-@pytest.fixture(scope="session")
-def make_short_plan(make_plan: MakePlan) -> MakePlan:
-    """Plans the study with a pretraining of four steps."""
-    return partial(make_plan, *SHORT)
-
-
-@pytest.fixture(scope="session")
-def short_pretraining(tmp_path_factory: pytest.TempPathFactory, make_short_plan: MakePlan, ray_session: None) -> Path:
-    """Folder of the pretraining of four steps, done."""
-    plan, registry = make_short_plan("baselines=[]", "recipe.evaluate={}")
-    store = Store(tmp_path_factory.mktemp("short") / "runs")
-    assert run(plan, store, registry, Console(quiet=True)).complete
-    (stage,) = plan.stages
-    return store.path(stage)
-
-
 @pytest.fixture
-def make_short_store(short_pretraining: Path, tmp_path: Path) -> Callable[[str], Store]:
-    """Stores by their names that hold the pretraining of four steps and nothing else."""
+def make_store(unbroken: tuple[Store, StudyResult], tmp_path: Path) -> Callable[..., Store]:
+    """Stores by their names in which those stages of the study are done that are of some kinds."""
+    done, result = unbroken
 
-    def make(name: str) -> Store:
-        shutil.copytree(short_pretraining, tmp_path / name / short_pretraining.name)
-        return Store(tmp_path / name)
+    def make(name: str, *kinds: str) -> Store:
+        store = Store(tmp_path / name)
+        for stage in result.plan.stages:
+            if stage.kind in kinds:
+                shutil.copytree(done.path(stage), store.path(stage))
+        return store
 
     return make

@@ -18,18 +18,18 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.ma
 
 
 def test_probes_with_other_labels_and_seeds_need_no_video(
-    make_short_plan: Callable[..., tuple[Plan, Registry]],
-    make_short_store: Callable[[str], Store],
+    make_plan: Callable[..., tuple[Plan, Registry]],
+    make_store: Callable[..., Store],
     datasets_file: Path,
 ) -> None:
     def done(store: Store, fraction: float, seeds: list[int], *sets: str) -> tuple[Plan, StudyResult]:
         labels = (f"recipe.evaluate.clips.label_fraction={fraction}", f"recipe.evaluate.clips.seeds={seeds}")
-        plan, registry = make_short_plan("baselines=[]", *labels, *sets)
+        plan, registry = make_plan("baselines=[]", *labels, *sets)
         result = run(plan, store, registry, Console(quiet=True))
         assert result.complete, result.failed
         return plan, result
 
-    plain, kept = make_short_store("plain"), make_short_store("kept")
+    plain, kept = make_store("plain", "pretrain"), make_store("kept", "pretrain")
     cached = "execution.cache_features=true"
     done(kept, 1.0, [3], cached)
     files = sorted(path.name for path in (kept.root / "features").glob("*.safetensors"))

@@ -21,12 +21,13 @@ RATES = "vary={search: {space: {evaluate.clips.optim.lr: {kind: grid, values: [0
 
 
 def test_probes_on_one_pass_are_those_of_their_own_passes(
-    make_short_plan: Callable[..., tuple[Plan, Registry]], make_short_store: Callable[[str], Store]
+    make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
 ) -> None:
     stores, beside = [], []
-    for limit in ("null", "1"):
-        plan, registry = make_short_plan("baselines=[]", RATES, f"execution.probes_per_pass={limit}")
-        store = make_short_store(f"runs-{limit}")
+    # One of the two probes is that of the study, which had a pass of its own.
+    for limit, kinds in (("null", ["pretrain"]), ("1", ["pretrain", "probe"])):
+        plan, registry = make_plan("baselines=[]", RATES, f"execution.probes_per_pass={limit}")
+        store = make_store(f"runs-{limit}", *kinds)
         assert run(plan, store, registry, Console(quiet=True)).complete
         stores.append(store)
         probes = [stage for stage in plan.stages if stage.kind == "probe"]

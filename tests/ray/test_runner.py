@@ -35,6 +35,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.ma
 MakePlan = Callable[..., tuple[Plan, Registry]]
 PRETRAINING = ("baselines=[]", "recipe.evaluate={}")
 """Nothing but the pretraining."""
+SHORT = tuple(f"recipe.pretrain.optim.{field}" for field in ("iterations=4", "warmup=1", "clip_grad_after=0"))
+"""Four steps of it."""
 DRIVER = """
 import sys
 from pathlib import Path
@@ -124,13 +126,13 @@ def test_the_second_run_does_nothing(unbroken: tuple[Store, StudyResult], make_p
 
 
 def test_a_run_trains_without_the_videos_of_a_removal_list(
-    make_short_plan: MakePlan, datasets_file: Path, tmp_path: Path
+    make_plan: MakePlan, datasets_file: Path, tmp_path: Path
 ) -> None:
     digest = hashlib.sha256((datasets_file.parent / "clips.parquet").read_bytes()).hexdigest()
     removed = tuple(Removal(f"train/class 0/clip é {number}.mp4") for number in range(6))
     RemovalList(ListedSet("clips", "train", digest), (), removed, tmp_path / "list.csv").write()
     mixture = f"recipe.pretrain.data.mixture=[{{dataset: clips, exclude: {tmp_path / 'list.csv'}}}]"
-    plan, registry = make_short_plan(*PRETRAINING, mixture)
+    plan, registry = make_plan(*PRETRAINING, *SHORT, mixture)
     result = run(plan, Store(tmp_path / "runs"), registry, quiet())
     [stage] = plan.stages
     assert not result.failed
@@ -183,7 +185,7 @@ def test_a_worker_that_dies_is_replaced(
 
 
 def test_a_failed_stage_is_reported_and_the_others_finish(
-    make_short_plan: MakePlan, make_short_store: Callable[[str], Store], datasets_file: Path, tmp_path: Path
+    make_plan: MakePlan, make_store: Callable[..., Store], datasets_file: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(datasets_file.parent / "clips.parquet")
     broken = manifest.root.parent / "broken.parquet"
@@ -191,8 +193,8 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
     registry = Registry(datasets_file)
     registry.register("broken", DatasetEntry(manifest=str(broken)))
     probe = {"kind": "linear_probe", "dataset": "broken", "augment": {"kind": "none"}, "precision": "fp32"}
-    plan, registry = make_short_plan("baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}")
-    store = make_short_store("runs")
+    plan, registry = make_plan("baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}")
+    store = make_store("runs", "pretrain")
     result = run(plan, store, registry, quiet())
     lost = next(stage for stage in plan.stages if stage.kind == "probe" and "broken" in stage.name)
     assert set(result.failed) == {lost.fingerprint}
@@ -203,9 +205,9 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
 
 
 def test_a_full_disk_is_a_line_and_costs_nothing_that_was_done(
-    make_short_plan: MakePlan, small_disk: Callable[[str], Path]
+    make_plan: MakePlan, small_disk: Callable[[str], Path]
 ) -> None:
-    plan, registry = make_short_plan(*PRETRAINING)
+    plan, registry = make_plan(*PRETRAINING, *SHORT)
     store = Store(small_disk("60k"))
     result = run(plan, store, registry, quiet())
     (reason,) = result.failed.values()

@@ -16,14 +16,14 @@ from vjepa_exp.spec.datasets import Registry
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 
-SWEEP = "recipe.evaluate.clips.sweep={space: {lr: {kind: grid, values: [0.01, 0.00001]}}, holdout: 0.3}"
+SWEEP = "recipe.evaluate.clips.sweep={space: {lr: {kind: grid, values: [0.001, 0.00001]}}, holdout: 0.3}"
 
 
 def test_the_chosen_settings_give_the_number_of_the_plain_probe(
-    make_short_plan: Callable[..., tuple[Plan, Registry]], make_short_store: Callable[[str], Store]
+    make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
 ) -> None:
-    store = make_short_store("runs")
-    plan, registry = make_short_plan(SWEEP)
+    store = make_store("runs", "pretrain", "probe")
+    plan, registry = make_plan(SWEEP)
     result = run(plan, store, registry, Console(quiet=True))
     assert result.complete, result.failed
     probes = {stage.recipe.encoder: stage for stage in plan.stages if stage.kind == "probe"}
@@ -32,14 +32,14 @@ def test_the_chosen_settings_give_the_number_of_the_plain_probe(
         told = json.loads((store.path(stage) / "sweep.json").read_text(encoding="utf-8"))
         record = store.record(stage)
         assert record is not None
-        assert [one["settings"] for one in told["tried"]] == [{"lr": 1e-2}, {"lr": 1e-5}]
+        assert [one["settings"] for one in told["tried"]] == [{"lr": 1e-3}, {"lr": 1e-5}]
         assert told["held_out"] == record.metrics["held_out_n"] > 0
         assert record.metrics["chosen_lr"] == told["chosen"]["lr"]
 
     swept = probes["pretrained"]
     mine = store.record(swept)
     assert mine is not None
-    other, _ = make_short_plan("baselines=[]", f"recipe.evaluate.clips.optim.lr={mine.metrics['chosen_lr']:f}")
+    other, _ = make_plan("baselines=[]", f"recipe.evaluate.clips.optim.lr={mine.metrics['chosen_lr']:f}")
     assert run(other, store, registry, Console(quiet=True)).complete
     (plain,) = [stage for stage in other.stages if stage.kind == "probe"]
     theirs = store.record(plain)
