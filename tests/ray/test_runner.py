@@ -161,7 +161,9 @@ def test_a_run_whose_driver_is_killed_and_then_a_worker_ends_with_the_same_bits(
     assert (folder / "checkpoint" / "state.pt").exists()
 
     def kill() -> None:
-        wait_for_step(folder / JOURNAL, 180)
+        while len(starts := read_starts(folder)) < 2:
+            time.sleep(0.02)
+        wait_for_step(folder / JOURNAL, starts[1].step + 50)
         workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
         assert len(workers) == 1
         os.kill(workers[0].pid, signal.SIGKILL)
@@ -174,7 +176,7 @@ def test_a_run_whose_driver_is_killed_and_then_a_worker_ends_with_the_same_bits(
     first, continued, replaced = read_starts(folder)
     assert first.step == 0
     assert continued.step >= 80
-    assert replaced.step >= 160
+    assert replaced.step >= continued.step + 40
     assert_same_bits(store, plan, unbroken)
 
 
