@@ -78,11 +78,15 @@ def assert_same_bits(store: Store, plan: Plan, unbroken: tuple[Store, StudyResul
     assert losses(store, pretrain) == losses(unbroken[0], pretrain)
 
 
-def wait_for_step(journal: Path, step: int) -> None:
+def wait_until(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 600
-    while not any(row["step"] >= step for row in read_journal(journal)):
-        assert time.monotonic() < deadline, f"step {step} was not reached"
+    while not true():
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def wait_for_step(journal: Path, step: int) -> None:
+    wait_until(lambda: any(row["step"] >= step for row in read_journal(journal)), f"step {step} was not reached")
 
 
 def test_every_stage_is_done_and_recorded(unbroken: tuple[Store, StudyResult]) -> None:
@@ -161,9 +165,8 @@ def test_a_run_whose_driver_is_killed_and_then_a_worker_ends_with_the_same_bits(
     assert (folder / "checkpoint" / "state.pt").exists()
 
     def kill() -> None:
-        while len(starts := read_starts(folder)) < 2:
-            time.sleep(0.02)
-        wait_for_step(folder / JOURNAL, starts[1].step + 50)
+        wait_until(lambda: len(read_starts(folder)) == 2, "it does not continue")
+        wait_for_step(folder / JOURNAL, read_starts(folder)[1].step + 50)
         workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
         assert len(workers) == 1
         os.kill(workers[0].pid, signal.SIGKILL)
