@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: setup demo test check
+SHORT := not slow and not gpu and not long
+
+.PHONY: setup demo test test-ray test-others check
 
 setup: $(INSTALLED)
 
@@ -14,8 +16,15 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/install.py
 demo: setup
 	$(BIN)/vjepa-exp run experiments/quickstart.yaml
 
+# Two processes: a stage on Ray is a chain of processes that start one after the other, which leaves a core idle.
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu and not long"
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-others
+
+test-ray: setup
+	$(BIN)/python -m pytest -q -m "ray and $(SHORT)"
+
+test-others: setup
+	$(BIN)/python -m pytest -q -m "not ray and $(SHORT)"
 
 check: setup
 	$(BIN)/python -I .ci/check_layout.py

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
-import fsspec
 import pytest
 
 from vjepa_exp.data import remote
 from vjepa_exp.runtime.environment import prepare
+from vjepa_exp.track import database
 
 # Both before a test module imports torch or Ray. One computing thread a process: tests beside Ray's actors do not
 # fight for the cores.
@@ -40,6 +44,21 @@ def shared_dir(repo_root: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference material at {path} (set VJEPA_EXP_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow makes the tables of the first store, the others begin with a copy of its empty database."""
+    empty, make_tables = tmp_path_factory.mktemp("mlflow") / "empty.db", database.make_tables
+
+    def copied(path: Path, artifacts: Path) -> None:
+        if not empty.exists():
+            make_tables(empty, artifacts)
+        shutil.copyfile(empty, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "make_tables", copied)
+        yield
 
 
 @pytest.fixture
@@ -88,6 +107,11 @@ class Web:
     drops: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     pause_s: float = 0.0
+
+    def put(self, folder: Path, prefix: str) -> str:
+        """Copy a folder to what is served, and return its URL."""
+        shutil.copytree(folder, self.folder / prefix)
+        return f"{self.url}/{quote(prefix)}"
 
     def count(self, path: str) -> int:
         """How often the content of a file was asked for."""
@@ -138,17 +162,19 @@ def web(tmp_path: Path) -> Iterator[Web]:
 
 @dataclass(frozen=True)
 class Bucket:
-    """An empty bucket of a real S3 server on this machine.
+    """An empty bucket of a real server of an object store on this machine.
 
     Attributes:
         uri: of the bucket.
-        environment: by which any S3 client finds the server.
+        environment: by which any client finds the server.
         system: fsspec's view of it.
+        refused: what the server may not do for a client -> status and words of its answer; Google's only.
     """
 
     uri: str
     environment: dict[str, str]
     system: Any
+    refused: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def put(self, folder: Path, prefix: str) -> str:
         """Copy a folder into the bucket, and return its URI."""
@@ -158,9 +184,16 @@ class Bucket:
         return f"{self.uri}/{prefix}"
 
 
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """A bucket of S3 and one of Google, known to this process and its children by the environment."""
+    found: Bucket = request.getfixturevalue(f"{request.param}_bucket")
+    return found
+
+
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A bucket, known to this process and its children by the environment."""
+def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket of moto's S3."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -173,18 +206,64 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+    with _known("s3", environment, monkeypatch) as (uri, system):
+        yield Bucket(uri, environment, system)
+    server.stop()
+
+
+@pytest.fixture
+def gs_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """A bucket of a stand-in for Google's store, which asks for no credentials."""
+    pytest.importorskip("gcsfs", reason="no gcsfs (pip install -c constraints.txt --group gcs)")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="no gcp-storage-emulator (--group gcs)")
+    refused: dict[str, tuple[int, str]] = {}
+
+    class Handler(emulator.RequestHandler):  # type: ignore[misc, name-defined]
+        def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+            path = self.path.partition("?")[0]
+            what = "list" if path.endswith("/o") else "get" if "/o/" in path else "describe"
+            if (answer := refused.get(what)) is None:
+                super().do_GET()
+                return
+            status, message = answer
+            content = json.dumps({"error": {"code": status, "message": message}}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    monkeypatch.setattr(emulator, "RequestHandler", Handler)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True)
+    server.start()
+    environment = {
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+        "NO_GCE_CHECK": "true",  # nor are credentials looked for on the network
+        "CLOUDSDK_CONFIG": "/nonexistent",
+    }
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with _known("gs", environment, monkeypatch) as (uri, system):
+        yield Bucket(uri, environment, system, refused)
+    server.stop()
+
+
+@contextmanager
+def _known(scheme: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
+    """A new bucket on a server that the environment names: its URI, and a view of it."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    remote._filesystem.cache_clear()
+    system = remote._filesystem(scheme)
     name = f"videos-{uuid4().hex[:8]}"  # servers of one process share what they hold
     system.mkdir(name)
-    _forget(system)
-    yield Bucket(f"s3://{name}", environment, system)
-    server.stop()
-    _forget(system)
+    forget(system)
+    yield f"{scheme}://{name}", system
+    forget(system)
 
 
-def _forget(system: Any) -> None:
-    """The next test has a server of its own."""
+def forget(system: Any) -> None:
+    """Let the next use of a store begin as in a new process."""
     remote._filesystem.cache_clear()
     type(system).clear_instance_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def unbroken(
     plan, registry = make_plan()
     store = Store(tmp_path_factory.mktemp("unbroken") / "runs")
     return store, run(plan, store, registry, Console(quiet=True))
+
+
+@pytest.fixture
+def make_store(unbroken: tuple[Store, StudyResult], tmp_path: Path) -> Callable[..., Store]:
+    """Stores by their names in which those stages of the study are done that are of some kinds."""
+    done, result = unbroken
+
+    def make(name: str, *kinds: str) -> Store:
+        store = Store(tmp_path / name)
+        for stage in result.plan.stages:
+            if stage.kind in kinds:
+                shutil.copytree(done.path(stage), store.path(stage))
+        return store
+
+    return make

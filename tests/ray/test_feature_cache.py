@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
 
-from vjepa_exp.graph.plan import Plan, build_plan
+from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 
 
 def test_probes_with_other_labels_and_seeds_need_no_video(
-    experiment_file: Path, datasets_file: Path, tmp_path: Path
+    make_plan: Callable[..., tuple[Plan, Registry]],
+    make_store: Callable[..., Store],
+    datasets_file: Path,
 ) -> None:
-    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
-    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
-    content["baselines"] = []
-    file = tmp_path / "labels.yaml"
-    registry = Registry(datasets_file)
-
     def done(store: Store, fraction: float, seeds: list[int], *sets: str) -> tuple[Plan, StudyResult]:
-        content["recipe"]["evaluate"]["clips"] |= {"label_fraction": fraction, "seeds": seeds}
-        file.write_text(yaml.safe_dump(content), encoding="utf-8")
-        plan = build_plan(resolve(read_experiment(file), PAPER, sets), registry)
+        labels = (f"recipe.evaluate.clips.label_fraction={fraction}", f"recipe.evaluate.clips.seeds={seeds}")
+        plan, registry = make_plan("baselines=[]", *labels, *sets)
         result = run(plan, store, registry, Console(quiet=True))
         assert result.complete, result.failed
         return plan, result
 
-    plain, kept = Store(tmp_path / "plain"), Store(tmp_path / "kept")
+    plain, kept = make_store("plain", "pretrain"), make_store("kept", "pretrain")
     cached = "execution.cache_features=true"
     done(kept, 1.0, [3], cached)
     files = sorted(path.name for path in (kept.root / "features").glob("*.safetensors"))

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-import yaml
 from rich.console import Console
 
-from vjepa_exp.graph.plan import build_plan
+from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.load import PAPER, read_experiment, resolve
 from vjepa_exp.track.journal import JOURNAL, read_journal
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 
+RATES = "vary={search: {space: {evaluate.clips.optim.lr: {kind: grid, values: [0.01, 0.001]}}}}"
+
 
 def test_probes_on_one_pass_are_those_of_their_own_passes(
-    experiment_file: Path, datasets_file: Path, tmp_path: Path
+    make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
 ) -> None:
-    content = yaml.safe_load(experiment_file.read_text(encoding="utf-8"))
-    content["recipe"]["pretrain"]["optim"] |= {"iterations": 4, "warmup": 1, "clip_grad_after": 0}
-    rates = {"kind": "grid", "values": [1e-2, 1e-3]}
-    content["baselines"] = []
-    content["vary"] = {"search": {"space": {"evaluate.clips.optim.lr": rates}}}
-    sweep = tmp_path / "sweep.yaml"
-    sweep.write_text(yaml.safe_dump(content), encoding="utf-8")
-    registry = Registry(datasets_file)
     stores, beside = [], []
-    for limit in ("null", "1"):
-        plan = build_plan(resolve(read_experiment(sweep), PAPER, [f"execution.probes_per_pass={limit}"]), registry)
-        store = Store(tmp_path / f"runs-{limit}")
+    # One of the two probes is that of the study, which had a pass of its own.
+    for limit, kinds in (("null", ["pretrain"]), ("1", ["pretrain", "probe"])):
+        plan, registry = make_plan("baselines=[]", RATES, f"execution.probes_per_pass={limit}")
+        store = make_store(f"runs-{limit}", *kinds)
         assert run(plan, store, registry, Console(quiet=True)).complete
         stores.append(store)
         probes = [stage for stage in plan.stages if stage.kind == "probe"]

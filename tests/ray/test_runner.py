@@ -29,10 +29,15 @@ from vjepa_exp.spec.datasets import DatasetEntry, Registry
 from vjepa_exp.spec.removal import ListedSet, Removal, RemovalList
 from vjepa_exp.track.database import tracking_uri
 from vjepa_exp.track.journal import JOURNAL, read_journal
+from vjepa_exp.track.starts import read_starts
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 
 MakePlan = Callable[..., tuple[Plan, Registry]]
+PRETRAINING = ("baselines=[]", "recipe.evaluate={}")
+"""Nothing but the pretraining."""
+SHORT = tuple(f"recipe.pretrain.optim.{field}" for field in ("iterations=4", "warmup=1", "clip_grad_after=0"))
+"""Four steps of it."""
 DRIVER = """
 import sys
 from pathlib import Path
@@ -73,11 +78,15 @@ def assert_same_bits(store: Store, plan: Plan, unbroken: tuple[Store, StudyResul
     assert losses(store, pretrain) == losses(unbroken[0], pretrain)
 
 
-def wait_for_step(journal: Path, step: int) -> None:
+def wait_until(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 600
-    while not any(row["step"] >= step for row in read_journal(journal)):
-        assert time.monotonic() < deadline, f"step {step} was not reached"
+    while not true():
+        assert time.monotonic() < deadline, what
         time.sleep(0.02)
+
+
+def wait_for_step(journal: Path, step: int) -> None:
+    wait_until(lambda: any(row["step"] >= step for row in read_journal(journal)), f"step {step} was not reached")
 
 
 def test_every_stage_is_done_and_recorded(unbroken: tuple[Store, StudyResult]) -> None:
@@ -128,26 +137,24 @@ def test_a_run_trains_without_the_videos_of_a_removal_list(
     removed = tuple(Removal(f"train/class 0/clip é {number}.mp4") for number in range(6))
     RemovalList(ListedSet("clips", "train", digest), (), removed, tmp_path / "list.csv").write()
     mixture = f"recipe.pretrain.data.mixture=[{{dataset: clips, exclude: {tmp_path / 'list.csv'}}}]"
-    short = ("recipe.evaluate={}", "baselines=[]", "recipe.pretrain.optim.iterations=6")
-    optim = ("recipe.pretrain.optim.warmup=1", "recipe.pretrain.optim.clip_grad_after=1")
-    plan, registry = make_plan(mixture, *short, *optim)
+    plan, registry = make_plan(*PRETRAINING, *SHORT, mixture)
     result = run(plan, Store(tmp_path / "runs"), registry, quiet())
     [stage] = plan.stages
     assert not result.failed
     assert result.records[stage.fingerprint].coverage == {"n": 12, "covered": 12}
 
 
-def test_a_killed_run_continues_to_the_same_bits(
+def test_a_run_whose_driver_is_killed_and_then_a_worker_ends_with_the_same_bits(
     unbroken: tuple[Store, StudyResult],
     make_plan: MakePlan,
     experiment_file: Path,
     datasets_file: Path,
     tmp_path: Path,
 ) -> None:
-    plan, registry = make_plan("execution.decode_workers=2")  # another number of them changes nothing
+    plan, registry = make_plan(*PRETRAINING, "execution.decode_workers=2")  # another number of them changes nothing
     store = Store(tmp_path / "runs")
     folder = store.path(stage_of(plan, "pretrain"))
-    arguments = [str(experiment_file), str(datasets_file), str(store.root)]
+    arguments = [str(experiment_file), str(datasets_file), str(store.root), *PRETRAINING]
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], start_new_session=True)
     try:
         wait_for_step(folder / JOURNAL, 90)
@@ -156,20 +163,10 @@ def test_a_killed_run_continues_to_the_same_bits(
         driver.wait()
     assert not (folder / "record.json").exists()
     assert (folder / "checkpoint" / "state.pt").exists()
-    result = run(plan, store, registry, quiet())
-    assert result.complete
-    assert_same_bits(store, plan, unbroken)
-
-
-def test_a_worker_that_dies_is_replaced(
-    unbroken: tuple[Store, StudyResult], make_plan: MakePlan, tmp_path: Path
-) -> None:
-    plan, registry = make_plan("recipe.evaluate={}", "baselines=[]")
-    store = Store(tmp_path / "runs")
-    journal = store.path(stage_of(plan, "pretrain")) / JOURNAL
 
     def kill() -> None:
-        wait_for_step(journal, 60)
+        wait_until(lambda: len(read_starts(folder)) == 2, "it does not continue")
+        wait_for_step(folder / JOURNAL, read_starts(folder)[1].step + 50)
         workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
         assert len(workers) == 1
         os.kill(workers[0].pid, signal.SIGKILL)
@@ -179,11 +176,15 @@ def test_a_worker_that_dies_is_replaced(
     result = run(plan, store, registry, quiet())
     killer.join()
     assert result.complete
+    first, continued, replaced = read_starts(folder)
+    assert first.step == 0
+    assert continued.step >= 80
+    assert replaced.step >= continued.step + 40
     assert_same_bits(store, plan, unbroken)
 
 
 def test_a_failed_stage_is_reported_and_the_others_finish(
-    make_plan: MakePlan, datasets_file: Path, tmp_path: Path
+    make_plan: MakePlan, make_store: Callable[..., Store], datasets_file: Path, tmp_path: Path
 ) -> None:
     manifest = read_manifest(datasets_file.parent / "clips.parquet")
     broken = manifest.root.parent / "broken.parquet"
@@ -191,10 +192,8 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
     registry = Registry(datasets_file)
     registry.register("broken", DatasetEntry(manifest=str(broken)))
     probe = {"kind": "linear_probe", "dataset": "broken", "augment": {"kind": "none"}, "precision": "fp32"}
-    plan, registry = make_plan(
-        "baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}", "recipe.pretrain.optim.iterations=30"
-    )
-    store = Store(tmp_path / "runs")
+    plan, registry = make_plan("baselines=[]", f"recipe.evaluate.lost={json.dumps(probe)}")
+    store = make_store("runs", "pretrain")
     result = run(plan, store, registry, quiet())
     lost = next(stage for stage in plan.stages if stage.kind == "probe" and "broken" in stage.name)
     assert set(result.failed) == {lost.fingerprint}
@@ -207,7 +206,7 @@ def test_a_failed_stage_is_reported_and_the_others_finish(
 def test_a_full_disk_is_a_line_and_costs_nothing_that_was_done(
     make_plan: MakePlan, small_disk: Callable[[str], Path]
 ) -> None:
-    plan, registry = make_plan("baselines=[]", "recipe.evaluate={}", "recipe.pretrain.optim.iterations=60")
+    plan, registry = make_plan(*PRETRAINING, *SHORT)
     store = Store(small_disk("60k"))
     result = run(plan, store, registry, quiet())
     (reason,) = result.failed.values()

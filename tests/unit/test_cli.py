@@ -377,18 +377,7 @@ def test_data_prepare_registers_a_set_that_says_where_it_comes_from(call, video_
     refused(failed, "none of the 12 files of 'mine' can be prepared")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["mien"], ["'mien'", "Did you mean 'mine'?"]),
-        (["demo_motion"], ["demo set"]),
-        (["mine", "--as", "mine"], ["cannot take its own place"]),
-        (["mine", "--as", "other"], ["'other' is registered already: another data set"]),
-        (["mine", "--as", "../x"], ["letters, digits"]),
-        (["pictures"], ["images only"]),
-    ],
-)
-def test_data_prepare_refuses(call, tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+def test_data_prepare_refuses(call, tmp_path: Path) -> None:
     from PIL import Image
 
     for name in ("mine", "other", "pictures"):
@@ -398,8 +387,16 @@ def test_data_prepare_refuses(call, tmp_path: Path, arguments: list[str], words:
     registry = tmp_path / "datasets.yaml"
     lines = registry.read_text().split("mine:")
     registry.write_text(lines[0] + "mine:" + lines[1].replace("image", "video", 1))
-    refused(call("data", "prepare", *arguments), *words)
-    assert not (tmp_path / "prepared").exists()
+    for arguments, words in (
+        (["mien"], ["'mien'", "Did you mean 'mine'?"]),
+        (["demo_motion"], ["demo set"]),
+        (["mine", "--as", "mine"], ["cannot take its own place"]),
+        (["mine", "--as", "other"], ["'other' is registered already: another data set"]),
+        (["mine", "--as", "../x"], ["letters, digits"]),
+        (["pictures"], ["images only"]),
+    ):
+        refused(call("data", "prepare", *arguments), *words)
+        assert not (tmp_path / "prepared").exists()
 
 
 def picture(path: Path, seed: int, size: int = 64, **how: object) -> None:

@@ -79,6 +79,7 @@ def test_constraints_pin_every_requirement(repo_root: Path) -> None:
     lines = (repo_root / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     versions = {canonicalize_name(name): version for name, version in pins.items()}
-    for line in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
+    groups = project["dependency-groups"]
+    for line in [*project["project"]["dependencies"], *groups["dev"], *groups["gcs"]]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), line

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from traceback import walk_tb
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
@@ -30,12 +32,16 @@ T = TypeVar("T")
 
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 """Scheme -> what fsspec needs for it."""
+CREDENTIALS = {
+    "s3": "AWS_PROFILE, AWS_ACCESS_KEY_ID, the role of the instance",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, the account of the instance",
+}
+"""Scheme -> where its library looks for them, in this order."""
 PAUSES_S = (0.5, 2.0, 8.0, 30.0)
 """Between the attempts on one file; the libraries make some of their own within each."""
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _ERRORS_OF = {"aiohttp", "botocore", "aiobotocore", "s3fs", "gcsfs", "google", "fsspec"}
-_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified")
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified")
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _ONCE_MORE = {408, 425, 429}  # of the statuses below 500
@@ -124,7 +130,12 @@ def fetch(uri: str, expected: Stat, to: Path) -> int:
     """
 
     def attempt(system: Any, path: str) -> int:
-        system.get_file(path, str(to))
+        # What a library does to the name of a file that did not arrive is its own affair (gcsfs removes it); the file
+        # itself is locked by who waits for it. So it gets a name that leads there.
+        with TemporaryDirectory() as folder:
+            name = Path(folder, "file")
+            name.symlink_to(to.absolute())
+            system.get_file(path, str(name))
         size = to.stat().st_size
         if expected.size not in (None, size):
             raise ConnectionError(f"{size} of {expected.size} bytes arrived")
@@ -170,21 +181,29 @@ def _trying(uri: str, action: Callable[[Any, str], T]) -> T:
     path = system._strip_protocol(uri)
     for number, pause in enumerate((*PAUSES_S, None), 1):
         try:
-            return action(system, path)
+            return _asking(system, uri, path, action)
         except Exception as error:
             if not _of_storage(error):
                 raise
             if isinstance(error, OSError) and error.errno in _DISK:
                 raise UserError(f"no copy of {uri} can be kept here: {error.strerror}") from error
             if _missing(error):
-                _require_bucket(system, uri, path)
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri) from error
             if (refused := _refused(error)) or pause is None:
                 times = "" if refused else f", {number} times in a row"
-                raise UserError(f"{uri} cannot be read{times}: {_line(error)}") from error
+                raise UserError(f"{uri} cannot be read{times}: {_line(error)}{_advice(error, uri)}") from error
             log.warning("%s: %s; trying again in %g s", uri, _line(error), pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def _asking(system: Any, uri: str, path: str, action: Callable[[Any, str], T]) -> T:
+    try:
+        return action(system, path)
+    except FileNotFoundError as error:
+        if _missing(error):
+            _require_bucket(system, uri, path)
+        raise
 
 
 def _require_bucket(system: Any, uri: str, path: str) -> None:
@@ -196,13 +215,22 @@ def _require_bucket(system: Any, uri: str, path: str) -> None:
         system.info(bucket)
     except FileNotFoundError:
         raise UserError(f"bucket {_scheme(uri)}://{bucket} does not exist, or this machine may not see it") from None
-    except PermissionError:
-        return  # who may read its files need not be allowed to describe it
+    except Exception as error:
+        if not _refused(error):  # who may read its files need not be allowed to describe it
+            raise
 
 
 def _of_storage(error: Exception) -> bool:
     """Whether this comes from the store or the way to it, and not from a defect of a program."""
-    return isinstance(error, OSError | EOFError) or type(error).__module__.partition(".")[0] in _ERRORS_OF
+    return (
+        isinstance(error, OSError | EOFError) or type(error).__module__.partition(".")[0] in _ERRORS_OF or _said(error)
+    )
+
+
+def _said(error: Exception) -> bool:
+    """Whether Google refused in a way that gcsfs raises as a ValueError: a payer is missing, an argument is invalid."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and frames[-1].f_globals["__name__"].startswith("gcsfs.")
 
 
 def _missing(error: Exception) -> bool:
@@ -215,18 +243,35 @@ def _missing(error: Exception) -> bool:
 
 def _refused(error: Exception) -> bool:
     """Whether another attempt will end alike: rights, credentials, a request that is wrong."""
+    status = _status(error)
+    if status is not None and 400 <= status < 500:
+        return status not in _ONCE_MORE
+    return isinstance(error, PermissionError) or "Credential" in type(error).__name__ or _said(error)
+
+
+def _status(error: Exception) -> int | None:
+    """Of the answer of a server, if it gave one."""
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):
+        return 403  # gcsfs says it in no other way
     cause = error.__cause__ if isinstance(error, FileNotFoundError) else error
     status = getattr(cause, "status", None) if hasattr(cause, "status") else getattr(cause, "code", None)
-    if isinstance(status, int) and 400 <= status < 500:
-        return status not in _ONCE_MORE
-    return isinstance(error, PermissionError) or "Credential" in type(error).__name__
+    return int(status) if isinstance(status, int) else None
+
+
+def _advice(error: Exception, uri: str) -> str:
+    """What to do about a refusal."""
+    scheme = "gs" if _scheme(uri) == "gcs" else _scheme(uri)
+    if "requester pays" in str(error):
+        return f" (FSSPEC_{scheme.upper()}_REQUESTER_PAYS names the project that pays)"
+    wrong = isinstance(error, PermissionError) or "Credential" in type(error).__name__ or _status(error) in (401, 403)
+    return f" (credentials are looked for in: {CREDENTIALS[scheme]})" if wrong and scheme in CREDENTIALS else ""
 
 
 def _line(error: Exception) -> str:
     """The cause in one line."""
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    lines = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__
+    words = " ".join(str(cause).split())
+    return f"{type(cause).__name__}: {words[:200]}" if words else type(cause).__name__
 
 
 def _web(uri: str) -> bool:
@@ -246,20 +291,32 @@ def _filesystem(scheme: str) -> Any:
     """One for all threads, so that they share its connections."""
     import fsspec  # a tenth of a second, for those who need it
 
+    if scheme in ("gs", "gcs"):
+        # Else it asks by gRPC, before each request, what kind a bucket is: only zonal ones cannot do without.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        for name in ("gcsfs", "google.auth"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # failures are told by us, in a line
     try:
         return fsspec.filesystem(scheme, **_options(scheme))
     except ImportError:
         needed = f"pip install 'vjepa-exp[remote]', or {LIBRARIES[scheme]} alone"
         raise UserError(f"{scheme}:// needs {LIBRARIES[scheme]}, which is not installed here: {needed}") from None
+    except Exception as error:  # gcsfs looks for its credentials at once
+        if not _of_storage(error):
+            raise
+        raise UserError(f"{scheme}:// cannot be read: {_line(error)}{_advice(error, f'{scheme}://')}") from error
 
 
 def _options(scheme: str) -> dict[str, Any]:
-    if scheme not in ("http", "https"):
+    if scheme == "s3":
         return {"use_listings_cache": False}
     import aiohttp
 
-    # aiohttp's own limit is on the whole of a file, whatever its size; what must not happen is that nothing comes.
+    # By default the limit is on the whole of a file, whatever its size, or there is none; what must not happen is that
+    # nothing comes.
     patience = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    if scheme in ("gs", "gcs"):
+        return {"use_listings_cache": False, "requests_timeout": patience}
     return {
         "use_listings_cache": False,
         "client_kwargs": {"timeout": patience},

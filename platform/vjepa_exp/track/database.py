@@ -52,14 +52,19 @@ def make_database(path: Path, artifacts: Path) -> None:
     """
     if path.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # takes seconds
-
     part = path.with_name(f".{path.name}.part")
     with TemporaryDirectory(prefix="mlflow-") as folder:
         made = Path(folder) / path.name
-        SqlAlchemyStore(f"sqlite:///{made}", artifacts.as_uri()).engine.dispose()
+        make_tables(made, artifacts)
         try:
             shutil.copyfile(made, part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def make_tables(path: Path, artifacts: Path) -> None:
+    """A new SQLite file with MLflow's tables: its first version and all changes since, which take a second or more."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # takes seconds
+
+    SqlAlchemyStore(f"sqlite:///{path}", artifacts.as_uri()).engine.dispose()

@@ -44,8 +44,12 @@ def save_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, 
             os.fsync(file.fileno())
         aside.replace(folder / STATE_FILE)
         _sync_folder(folder)
-    except OSError as error:
-        raise UserError(f"checkpoint {folder} cannot be written: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:
+        # After the error of the disk torch ends its file, which may raise one of its own over it.
+        disk = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(disk, OSError):
+            raise
+        raise UserError(f"checkpoint {folder} cannot be written: {disk.strerror}") from error
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

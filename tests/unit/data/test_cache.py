@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.http import HTTPFileSystem
 
 from vjepa_exp.data import remote
 from vjepa_exp.data.cache import Cache, fetching, local, use_cache
@@ -203,3 +204,28 @@ def test_the_settings_of_a_run_make_its_cache(tmp_path: Path, monkeypatch: pytes
     assert Cache.of(ExecutionSpec()).here == tmp_path / "vjepa-exp"
     chosen = Cache.of(ExecutionSpec(cache_dir="/scratch/copies", cache_gib=0.5))
     assert (chosen.here, chosen.limit_bytes) == (Path("/scratch/copies"), 2**29)
+
+
+def test_a_library_that_removes_what_did_not_arrive_makes_no_file_missing(
+    web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As gcsfs does it: the copy is locked under its name by who waits for it, and a failure says nothing of a file."""
+
+    class Tidy(HTTPFileSystem):  # type: ignore[misc]
+        async def _get_file(self, rpath: str, lpath: str, **options: Any) -> None:
+            try:
+                await super()._get_file(rpath, lpath, **options)
+            except BaseException:
+                Path(lpath).unlink()
+                raise
+
+    system = Tidy(**remote._options("http"))
+    monkeypatch.setattr(remote, "_filesystem", lambda scheme: system)
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.01))
+    cache, (uri,) = Cache(tmp_path / "cache"), serve(web, 1)
+    web.drops = {"/0.mp4": 3}
+    with pytest.raises(UserError, match="3 times in a row"):
+        cache.hold(uri)
+    assert [path.name for path in cache.here.rglob("*") if path.is_file()] == ["lock"]
+    web.drops = {"/0.mp4": 2}
+    assert read(cache, uri) == content(0)

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -76,18 +76,16 @@ def require_same(there: Manifest, here: Manifest) -> None:
             assert np.array_equal(mine[name], theirs[name]), name
 
 
-def test_a_set_in_a_bucket_is_the_set_on_the_disk(bucket: Any, named_videos: Path, tmp_path: Path) -> None:
-    uri = bucket.put(named_videos, "a set/of videos")
+@pytest.mark.parametrize("server", ["s3_bucket", "gs_bucket", "web"])
+def test_a_set_on_a_server_is_the_set_on_the_disk(
+    server: str, request: pytest.FixtureRequest, named_videos: Path, tmp_path: Path
+) -> None:
+    uri = request.getfixturevalue(server).put(named_videos, "a set/of videos")
     there = index(place(uri + "/"))
     assert there.root == Remote(uri)
     write_manifest(there, tmp_path / "there.parquet")
     require_same(read_manifest(tmp_path / "there.parquet"), index(named_videos))
     assert there.entry(0).path.startswith(uri)
-
-
-def test_a_set_on_a_web_server_is_the_set_on_the_disk(web: Any, named_videos: Path) -> None:
-    shutil.copytree(named_videos, web.folder / "a set")
-    require_same(index(place(f"{web.url}/a%20set")), index(named_videos))
 
 
 def test_processes_that_are_guarded_index_and_check_a_bucket(bucket: Any, video_folder: Path, tmp_path: Path) -> None:
@@ -177,40 +175,102 @@ def test_only_what_may_pass_is_tried_again(web: Any, make_video: Any, status: in
     assert web.asked.count(("HEAD", "/a.mp4")) == times
 
 
+def line(action: Callable[[], object]) -> str:
+    """What a user is told."""
+    with pytest.raises(UserError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_mistakes_are_one_line(bucket: Any, monkeypatch: pytest.MonkeyPatch, video_folder: Path) -> None:
-    here = index(video_folder)
-
-    def line(action: Any) -> str:
-        with pytest.raises(UserError) as caught:
-            action()
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    nowhere = Manifest(here.table, Remote("s3://vidoes/set"), here.classes)
-    bad_bucket = "bucket s3://vidoes does not exist, or this machine may not see it"
-    assert line(lambda: index(Remote("s3://vidoes/set"))) == bad_bucket
+    here, scheme = index(video_folder), bucket.uri.partition(":")[0]
+    nowhere = Manifest(here.table, Remote(f"{scheme}://vidoes/set"), here.classes)
+    bad_bucket = f"bucket {scheme}://vidoes does not exist, or this machine may not see it"
+    assert line(lambda: index(nowhere.root)) == bad_bucket
     assert line(lambda: pretrain(nowhere).load(np.arange(2))) == bad_bucket
     assert line(lambda: index(place(f"{bucket.uri}/nothing"))) == f"{bucket.uri}/nothing lists no video or image"
     assert line(lambda: place("ftp://x/y")).startswith("ftp://x/y: only local paths, s3://, gs://")
 
+
+@pytest.mark.parametrize(
+    ("scheme", "library"),
+    [("s3", "s3fs"), ("gs", "gcsfs"), ("gcs", "gcsfs"), ("http", "aiohttp"), ("https", "aiohttp")],
+)
+def test_a_library_that_is_missing_is_one_line(scheme: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote._filesystem.cache_clear()
+    monkeypatch.delitem(import_module("fsspec.registry")._registry, scheme, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    needed = (
+        f"{scheme}:// needs {library}, which is not installed here: pip install 'vjepa-exp[remote]', or {library} alone"
+    )
+    assert line(lambda: remote.require(Remote(f"{scheme}://x/y"))) == needed
+
+
+def test_credentials_that_are_missing_are_one_line(s3_bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_") and "METADATA" not in name]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.environment["AWS_ENDPOINT_URL"])
-    _forget(bucket)
-    assert "NoCredentialsError: Unable to locate credentials" in line(lambda: index(Remote(f"{bucket.uri}/set")))
-
-    _forget(bucket)
-    monkeypatch.delitem(import_module("fsspec.registry")._registry, "s3")
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    needed = "s3:// needs s3fs, which is not installed here: pip install 'vjepa-exp[remote]', or s3fs alone"
-    assert line(lambda: pretrain(nowhere)) == needed
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_bucket.environment["AWS_ENDPOINT_URL"])
+    told = line(lambda: index(Remote(f"{s3_bucket.uri}/set")))
+    assert told == (
+        f"{s3_bucket.uri}/set cannot be read: NoCredentialsError: Unable to locate credentials (credentials are looked "
+        "for in: AWS_PROFILE, AWS_ACCESS_KEY_ID, the role of the instance)"
+    )
 
 
-def _forget(bucket: Any) -> None:
-    """Let the next use of S3 begin as in a new process."""
-    remote._filesystem.cache_clear()
-    type(bucket.system).clear_instance_cache()
+ANONYMOUS = "Anonymous caller does not have storage.objects.list access to the Google Cloud Storage bucket."
+GOOGLE = (
+    " (credentials are looked for in: GOOGLE_APPLICATION_CREDENTIALS, gcloud auth application-default login, "
+    "the account of the instance)"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "told"),
+    [
+        (401, ANONYMOUS, f"HttpError: {ANONYMOUS}, 401{GOOGLE}"),
+        (403, "someone lacks it.", f"OSError: Forbidden: b/BUCKET/o someone lacks it.{GOOGLE}"),
+        (400, "an invalid argument", "ValueError: Bad Request: b/BUCKET/o an invalid argument"),
+    ],
+    ids=["anonymous", "forbidden", "bad"],
+)
+def test_what_google_refuses_is_one_line_at_once(
+    gs_bucket: Any, status: int, message: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gs_bucket.refused.update(dict.fromkeys(("list", "get", "describe"), (status, message)))
+    folder, bucket = f"{gs_bucket.uri}/set", gs_bucket.uri.removeprefix("gs://")
+    assert line(lambda: index(Remote(folder))) == f"{folder} cannot be read: {told.replace('BUCKET', bucket)}"
+    assert line(lambda: remote.stat(f"{folder}/a.mp4")).startswith(f"{folder}/a.mp4 cannot be read: ")
+    assert not caplog.records
+
+
+def test_a_payer_that_google_asks_for_is_named(gs_bucket: Any) -> None:
+    gs_bucket.refused["list"] = 400, "Bucket is a requester pays bucket but no user project provided."
+    assert line(lambda: index(Remote(f"{gs_bucket.uri}/set"))).endswith(
+        " (FSSPEC_GS_REQUESTER_PAYS names the project that pays)"
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_may_only_read_the_files_need_not_see_the_bucket(gs_bucket: Any, video_folder: Path, status: int) -> None:
+    """The usual rights of a reader, and those of everybody in a public bucket."""
+    uri = gs_bucket.put(video_folder, "set")
+    gs_bucket.refused["describe"] = status, ANONYMOUS
+    here = index(video_folder)
+    require_same(index(place(uri)), here)
+    gs_bucket.system.rm_file(f"{uri}/val/up/0.mp4")
+    with pytest.raises(FileNotFoundError):
+        remote.stat(f"{uri}/val/up/0.mp4")
+
+
+def test_google_credentials_that_are_asked_for_and_missing_are_one_line(
+    gs_bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(import_module("fsspec.config").conf, "gs", {"token": "google_default"})
+    told = line(lambda: index(Remote(f"{gs_bucket.uri}/set")))
+    assert told.startswith("gs:// cannot be read: DefaultCredentialsError: Your default credentials were not found.")
+    assert told.endswith(GOOGLE)
 
 
 def test_the_command_indexes_and_checks_a_bucket(

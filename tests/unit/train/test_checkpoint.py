@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -99,4 +102,24 @@ def test_a_full_disk_stops_with_one_line_and_keeps_the_old_checkpoint(recipe: Pr
     (folder / f"{STATE_FILE}.part").symlink_to("/dev/full")
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         save_checkpoint(folder, initial_state(recipe), recipe, "order")
+    assert (folder / STATE_FILE).read_bytes() == before
+
+
+def test_a_disk_that_is_full_for_a_moment_is_told_as_one(
+    recipe: PretrainRecipe, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == 10:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    before = (folder / STATE_FILE).read_bytes()
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        save_checkpoint(folder, initial_state(recipe), recipe, "order")
+    monkeypatch.undo()
     assert (folder / STATE_FILE).read_bytes() == before
