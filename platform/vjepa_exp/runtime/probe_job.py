@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
+from io import BytesIO
 
 import torch
 
@@ -111,7 +112,9 @@ def probe_outcome(
     files = [PROBE, BY_CLASS, JOURNAL, STARTS]
     missed = Coverage.of(tested.total + trained.total, [*tested.unreadable, *trained.unreadable])
     if world.rank == 0:
-        torch.save(result.probe.state_dict(), job.folder / PROBE)
+        weights = BytesIO()  # torch tells a full disk as a fault of its own
+        torch.save(result.probe.state_dict(), weights)
+        (job.folder / PROBE).write_bytes(weights.getbuffer())
         by_class = dict(zip(classes, result.top1_by_class, strict=True))
         (job.folder / BY_CLASS).write_text(json.dumps(by_class, ensure_ascii=False, indent=1), encoding="utf-8")
         files += write_quarantine(job.folder, missed.unreadable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Manifest
+from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.job import Failure, StageJob
 from vjepa_exp.runtime.probe_batches import held_out_source, training_source
-from vjepa_exp.runtime.probe_job import probe_outcome
+from vjepa_exp.runtime.probe_job import PROBE, probe_outcome
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.spec.augment import Augment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
 from vjepa_exp.spec.data import ClipSpec
@@ -23,7 +25,9 @@ from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.standing import FAILURE
+from vjepa_exp.train.probe import ProbeResult
 from vjepa_exp.train.world import World
+from vjepa_models.probes import LinearProbe
 
 STRONG = CropFlip(
     scale=(0.08, 0.5), policy=RandAugment(probability=1.0), jitter=ColorJitter(), erasing=RandomErasing(probability=1.0)
@@ -69,3 +73,15 @@ def test_a_probe_that_fails_beside_others_says_so_in_its_folder(tmp_path: Path) 
     outcome = probe_outcome(job, World(), UserError("training diverged at step 3"), ("a", "b"))
     assert outcome == Failure("training diverged at step 3", tmp_path / FAILURE)
     assert (tmp_path / FAILURE).read_text(encoding="utf-8") == "training diverged at step 3\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / PROBE).symlink_to("/dev/full")
+    stage = Stage("probe", "toy", recipe(NoAugment(), 0))
+    job = StageJob(stage, "", tmp_path, tmp_path, {}, {}, None, ExecutionSpec(), Slots("cpu", 1, 1, 1, 1))
+    full = Coverage.of(6, [])
+    result = ProbeResult({"top1": 50.0}, full, full, (), (50.0, None), LinearProbe(8, 2, 0))
+    with pytest.raises(OSError, match="No space left") as caught:
+        probe_outcome(job, World(), result, ("a", "b"))
+    assert caught.value.errno == errno.ENOSPC
