@@ -47,8 +47,7 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
         quarantine.keep()
         samples.keep(info.step)
         reporter.sync()
-        if world.rank == 0:
-            save_checkpoint(folder, info.state, recipe, source.fingerprint)
+        save_checkpoint(folder, info.state, recipe, source.fingerprint, writes=world.rank == 0)
 
     batches = stream(source, rows, job.stream_options(source.row_bytes), first=step)
     with closing(StepReporter(job, world, step)) as reporter:
@@ -59,6 +58,8 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
             order=source.fingerprint,
             resume=folder if step else None,
             micro_batch=job.execution.micro_batch,
+            parallel=job.execution.parallel,
+            activation_checkpointing=job.execution.activation_checkpointing,
             hooks=[clock.done, *reporter.hooks, every(job.execution.checkpoint_every, save)],
         )
     return _outcome(job, quarantine.keep())

@@ -9,6 +9,7 @@ from pydantic import Field
 from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
 
 GpuName = Literal["A100", "H100", "H200"]
+Parallel = Literal["ddp", "fsdp"]
 ReaderChoice = Literal["auto", "pyav", "torchcodec", "decord"]
 DEFAULT_CACHE_GIB = 50.0
 
@@ -28,6 +29,16 @@ class ExecutionSpec(Spec):
     workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
     micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")
+    parallel: Parallel = Field(
+        "ddp",
+        description="How the workers of a pretraining hold the networks. ddp: each all of them; fsdp: a slice of the "
+        "weights, moments and target encoder on each. Probes hold the frozen encoder whole.",
+    )
+    activation_checkpointing: bool = Field(
+        False,
+        description="In pretraining keep of every block its input alone and compute the rest again for the backward "
+        "pass: less memory for a third more time, the same numbers.",
+    )
     decode_workers: PositiveInt = Field(1, description="Decoding processes of one stage.")
     reader: ReaderChoice = Field(
         "auto",

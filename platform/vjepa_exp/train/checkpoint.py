@@ -28,13 +28,20 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str) -> None:
+def save_checkpoint(
+    folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str, *, writes: bool = True
+) -> None:
     """Write `folder/state.pt`: aside, synced, renamed, so that a crash leaves the old file or the new one.
+
+    Called on every worker, of which one `writes`; the file is the same for any number of them, sharded or not.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; training must not go on.
     """
-    content = {"format": FORMAT, "recipe": recipe.model_dump_json(), "order": order, "state": state.state_dict()}
+    whole = state.state_dict(keep=writes)
+    if not writes:
+        return
+    content = {"format": FORMAT, "recipe": recipe.model_dump_json(), "order": order, "state": whole}
     aside = folder / f"{STATE_FILE}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
+
+from vjepa_exp.train.parallel import local
 
 
 def build_optimizer(modules: Iterable[nn.Module], betas: tuple[float, float], eps: float) -> AdamW:
@@ -31,6 +34,8 @@ def clip_gradients(module: nn.Module, max_norm: float | None) -> Tensor:
     """Scale the gradients of a module to `max_norm` where they exceed it; returns their norm before that."""
     parameters = [p for p in module.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
     if max_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
@@ -39,7 +44,7 @@ def clip_gradients(module: nn.Module, max_norm: float | None) -> Tensor:
 @torch.no_grad()
 def ema_update(target: nn.Module, source: nn.Module, momentum: float) -> None:
     """target = momentum * target + (1 - momentum) * source, over all parameters, the constant table included."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - momentum)
+    torch._foreach_lerp_([local(p) for p in target.parameters()], [local(p) for p in source.parameters()], 1 - momentum)
 
 
 def _group(module: nn.Module, decayed: bool) -> dict[str, object]:

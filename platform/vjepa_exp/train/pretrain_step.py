@@ -17,12 +17,14 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from vjepa_exp.spec.pretrain import FeaturesObjective, Objective, OptimSpec
-from vjepa_exp.train.mask_groups import MaskGroup, MaskPair, split_rows
+from vjepa_exp.train.mask_groups import Cut, MaskGroup, MaskPair, split_rows
 from vjepa_exp.train.optim import build_optimizer, clip_gradients, ema_update, set_schedule
+from vjepa_exp.train.parallel import slice_of, whole_tensors
 from vjepa_exp.train.schedules import schedule_at
 from vjepa_models.encoder import EncoderConfig, VideoEncoder
 from vjepa_models.layers import gather_tokens
@@ -119,10 +121,14 @@ class PretrainState:
         optim: OptimSpec,
         seed: int,
         device: torch.device | str = "cpu",
+        prepare: Callable[[nn.Module], object] = lambda network: None,
     ) -> Self:
-        """The state before step 1, a pure function of the seed."""
+        """The state before step 1, a pure function of the seed; `prepare` may shard the networks in place."""
         model = PretrainModel(VideoEncoder(encoder, seed, device), Predictor(predictor, seed, device), objective)
         target = deepcopy(model.encoder) if isinstance(objective, FeaturesObjective) else None
+        for network in (model, target):
+            if network is not None:
+                prepare(network)
         return cls.of(model, target, optim)
 
     @classmethod
@@ -133,25 +139,41 @@ class PretrainState:
         optimizer = build_optimizer([model.encoder, model.predictor], optim.betas, optim.eps)
         return cls(0, model, target_encoder, optimizer)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to continue, bit for bit."""
+    def state_dict(self, *, keep: bool = True) -> dict[str, Any]:
+        """Everything needed to continue, bit for bit, the same for any number of workers.
+
+        Call it on every worker: those that share sharded networks gather them. One that does not `keep` the result
+        has None in it where a tensor was sharded.
+        """
         target = self.target_encoder
-        return {
+        state = {
             "step": self.step,
             "encoder": self.model.encoder.state_dict(),
             "predictor": self.model.predictor.state_dict(),
             "target_encoder": None if target is None else target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        return whole_tensors(state, keep=keep)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`; raises RuntimeError naming keys that do not fit."""
-        self.model.encoder.load_state_dict(state["encoder"])
-        self.model.predictor.load_state_dict(state["predictor"])
+        _load(self.model.encoder, state["encoder"])
+        _load(self.model.predictor, state["predictor"])
         if self.target_encoder is not None:
-            self.target_encoder.load_state_dict(state["target_encoder"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            _load(self.target_encoder, state["target_encoder"])
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        held = dict(enumerate(parameters))
+        moments = {
+            i: {name: slice_of(value, held.get(i, value)) for name, value in values.items()}
+            for i, values in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
         self.step = state["step"]
+
+
+def _load(network: nn.Module, state: dict[str, Tensor]) -> None:
+    held = network.state_dict()
+    network.load_state_dict({name: slice_of(value, held.get(name, value)) for name, value in state.items()})
 
 
 PretrainStep = Callable[[PretrainState, Tensor, Sequence[MaskGroup]], StepMetrics]
@@ -162,7 +184,8 @@ def make_pretrain_step(
     *,
     wrapped: nn.Module | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    micro_batch: int | None = None,
+    cut: Cut | None = None,
+    rows_per_worker: float | None = None,
 ) -> PretrainStep:
     """The function that trains on one batch: (state, clips [B, C, T, H, W], mask groups) -> metrics.
 
@@ -172,7 +195,9 @@ def make_pretrain_step(
         optim: schedules and clipping.
         wrapped: the state's model inside DDP or a compiled form of it; the model itself where None.
         autocast: context of all forward passes and the loss.
-        micro_batch: rows per forward and backward pass, all rows where None; does not change the result.
+        cut: the forward and backward passes in which the rows go, one for all where None; does not change the result.
+        rows_per_worker: rows that weigh as one worker's in the mean over the workers, those that come where None; the
+            mean is that of the global batch where all workers state the same.
     """
 
     def step(state: PretrainState, clips_BCTHW: Tensor, groups: Sequence[MaskGroup]) -> StepMetrics:
@@ -182,10 +207,11 @@ def make_pretrain_step(
 
         model = state.model if wrapped is None else wrapped
         num_rows = len(clips_BCTHW)
+        weight = num_rows / (rows_per_worker or num_rows)
         losses_I: Tensor = torch.zeros((), device=clips_BCTHW.device)
         monitors: Tensor = torch.zeros((), device=clips_BCTHW.device)
-        for rows, part in split_rows(groups, num_rows, micro_batch or num_rows):
-            share = (rows.stop - rows.start) / num_rows
+        for rows, part in split_rows(groups, cut or [[len(group[0].context) for group in groups]]):
+            share = weight * (rows.stop - rows.start) / num_rows
             with _no_sync(model, last=rows.stop == num_rows):
                 with autocast():
                     targets_BND = make_targets(state, clips_BCTHW[rows])
@@ -209,8 +235,8 @@ def make_pretrain_step(
             variance_penalty=monitors[1],
             encoder_grad_norm=encoder_norm,
             predictor_grad_norm=predictor_norm,
-            context_ratio=_kept_ratio(state, [pair.context for group in groups for pair in group]),
-            target_ratio=_kept_ratio(state, [pair.target for group in groups for pair in group]),
+            context_ratio=weight * _kept_ratio(state, [pair.context for group in groups for pair in group]),
+            target_ratio=weight * _kept_ratio(state, [pair.target for group in groups for pair in group]),
             lr=lr,
             weight_decay=weight_decay,
             momentum=momentum,
@@ -237,6 +263,8 @@ def _collapse_monitors(predictions: Sequence[Tensor]) -> Tensor:
 
 def _no_sync(model: nn.Module, last: bool) -> AbstractContextManager[Any]:
     """Gradients are averaged over the workers once, with the last micro-batch."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
 
 

@@ -66,13 +66,15 @@ def training_tokens(
     """Batches of tokens for all epochs.
 
     Raises:
-        UserError: no training video can be read, or the batch does not divide among the workers.
+        UserError: no training video can be read, or there are more workers than rows of a batch.
     """
     spec = recipe.probe
     if not keeps_training_features(spec, recipe.model, train.num_videos):
         extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
         seen: set[Unreadable] = set()
-        batches = _streamed(extract, train.batches, world.even_rows(spec.optim.batch_size), spec.optim.batch_size, seen)
+        batches = _streamed(
+            extract, train.batches, world.batch_rows(spec.optim.batch_size), spec.optim.batch_size, seen
+        )
         return TrainingTokens(batches, steps_per_epoch(spec, train.num_videos), train.num_videos, seen)
     return kept_tokens(recipe, kept_features(recipe, encoder, train, world, micro_batch), world)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -28,21 +29,26 @@ class World:
     device: torch.device = CPU
     wrap: Callable[[nn.Module], nn.Module] = as_it_is
 
-    def rows(self, num_rows: int) -> range:
-        """This worker's contiguous rows of a batch; where they do not divide, the first workers have one more."""
+    def shares(self, num_rows: int) -> list[range]:
+        """The contiguous rows of a batch of every worker; where they do not divide, the first ones have one more."""
         small, larger = divmod(num_rows, self.size)
-        start = self.rank * small + min(self.rank, larger)
-        return range(start, start + small + (self.rank < larger))
+        starts = [rank * small + min(rank, larger) for rank in range(self.size + 1)]
+        return [range(start, stop) for start, stop in pairwise(starts)]
 
-    def even_rows(self, batch_size: int) -> range:
-        """This worker's rows of a global batch that must divide evenly.
+    def rows(self, num_rows: int) -> range:
+        """This worker's rows of a batch."""
+        return self.shares(num_rows)[self.rank]
+
+    def batch_rows(self, batch_size: int) -> range:
+        """This worker's rows of a global batch, at least one.
 
         Raises:
-            UserError: it does not.
+            UserError: there are more workers than rows.
         """
-        if batch_size % self.size:
+        if batch_size < self.size:
             raise UserError(
-                f"batch_size {batch_size} is not a multiple of {self.size} workers: change execution.workers"
+                f"batch_size {batch_size} cannot be shared by {self.size} workers: "
+                f"set execution.workers to {batch_size} or fewer"
             )
         return self.rows(batch_size)
 
