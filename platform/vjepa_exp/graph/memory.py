@@ -4,13 +4,24 @@ That moment is the end of a forward pass (weights, optimiser, with several micro
 backward passes of the masks will need), or the end of the first of these backward passes, when the gradients have come
 into being and the other masks' activations are still there. Checked against the measured peak of real steps in
 tests/unit/graph/test_memory.py.
+
+FSDP divides weights, moments and target encoder by the workers; a few blocks at a time, and the networks' ends, are
+whole. Gradients are divided once they are complete: while micro-batches, mask groups or masks of them are still to
+come, every worker holds all of its own. Activation checkpointing keeps the inputs of blocks, and besides them what a
+single block computes again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vjepa_exp.graph.network import encoder_parameters, saved_activations, tubelet_values
+from vjepa_exp.graph.network import (
+    block_parameters,
+    encoder_parameters,
+    predictor_parameters,
+    saved_activations,
+    tubelet_values,
+)
 from vjepa_exp.graph.tokens import MaskTokens
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.execution import ExecutionSpec
@@ -27,6 +38,8 @@ WORST_OF = 40
 """Draws of masks of which the worst counts: a short training meets it; of ten thousand one is some percent worse."""
 ENDS = 3
 """Tensors as wide as a token that a network keeps at its two ends."""
+WHOLE_BLOCKS = 3
+"""Blocks of a sharded network that a worker holds at once: in use, on its way, and as gradients to give away."""
 
 
 def value_bytes(precision: str) -> int:
@@ -51,7 +64,7 @@ def pretrain_memory(
 
     Args:
         recipe: of the stage.
-        execution: workers and micro-batch.
+        execution: workers, micro-batch, sharding and activation checkpointing.
         parameters: trained ones.
         draws: of every mask configuration the tokens of some groups, which belong together by their place.
     """
@@ -63,38 +76,72 @@ def pretrain_memory(
         [MaskTokens.mean(draw[start : start + groups]) for draw in draws]
         for start in range(0, max(1, min(WORST_OF, len(draws[0])) - groups + 1), groups)
     ]
-    return max(_step_memory(recipe, clips, micro_batch, parameters, masks) for masks in micro_batches)
+    return max(_step_memory(recipe, execution, clips, micro_batch, parameters, masks) for masks in micro_batches)
 
 
 def _step_memory(
-    recipe: PretrainRecipe, clips: int, micro_batch: int, parameters: int, masks: Sequence[MaskTokens]
+    recipe: PretrainRecipe,
+    execution: ExecutionSpec,
+    clips: int,
+    micro_batch: int,
+    parameters: int,
+    masks: Sequence[MaskTokens],
 ) -> int:
     """Bytes of one worker whose micro-batches have so many tokens under every mask."""
     model, spec = recipe.model, recipe.pretrain
     pixels = spec.objective.kind == "pixels"
     output = tubelet_values(model) if pixels else model.encoder.embed_dim
-    average = 0 if pixels else FLOAT * encoder_parameters(model)
+    average = 0 if pixels else encoder_parameters(model)
     targets = num_tokens(model, spec.data.clip) * output * FLOAT
-    kept = [_kept_by_mask(model, mask, output, value_bytes(spec.precision)) for mask in masks]
+    again, value = execution.activation_checkpointing, value_bytes(spec.precision)
+    kept = [_kept_by_mask(model, mask, output, value, again) for mask in masks]
     widest = max(mask.context + mask.target for mask in masks) * 8 * model.predictor.embed_dim * FLOAT
-    state = STATE_BYTES * parameters + average + clips * clip_values(spec.data.clip) * FLOAT
-    gradients = GRADIENT_BYTES * parameters
-    before = gradients if clips > micro_batch else 0  # of the micro-batches that are done
-    forward_done = before + micro_batch * sum(kept)
-    one_backward_done = gradients + micro_batch * sum(kept[:-1])
-    shared = micro_batch * (targets + widest) + CAST_BYTES[spec.precision] * parameters
-    return round(state + shared + max(forward_done, one_backward_done))
+    slices = execution.workers if execution.parallel == "fsdp" else 1
+    held = (STATE_BYTES * parameters + FLOAT * average) / slices
+    if slices > 1:
+        held += FLOAT * _whole_parameters(model, output)
+    several = clips > micro_batch
+    passes = -(-micro_batch // spec.mask_group_size) * len(masks)
+    gradients = GRADIENT_BYTES * parameters / (1 if several or passes > 1 else slices)
+    before = gradients if several else 0  # of the micro-batches that are done
+    casts = CAST_BYTES[spec.precision] * parameters
+    computed_again = micro_batch * max(_block_by_mask(model, mask, value) for mask in masks) if again else 0
+    forward_done = before + micro_batch * sum(kept) + max(casts, computed_again)
+    one_backward_done = gradients + micro_batch * sum(kept[:-1]) + (computed_again if again else casts)
+    state = held + clips * clip_values(spec.data.clip) * FLOAT
+    return round(state + micro_batch * (targets + widest) + max(forward_done, one_backward_done))
 
 
-def _kept_by_mask(model: ModelSpec, mask: MaskTokens, output: int, value: int) -> float:
-    """Bytes that the backward pass of one clip under one mask needs."""
+def _whole_parameters(model: ModelSpec, output: int) -> int:
+    """Parameters of a sharded model that one worker holds besides its slice: some blocks, and what is in no block."""
     size, width = model.encoder, model.predictor.embed_dim
+    encoder = block_parameters(size.embed_dim, size.mlp_dim)
+    predictor = block_parameters(width, 4 * width)
+    total = encoder_parameters(model) + predictor_parameters(model, 1, output)
+    ends = total - size.depth * encoder - model.predictor.depth * predictor
+    return ends + WHOLE_BLOCKS * max(encoder, predictor)
+
+
+def _kept_by_mask(model: ModelSpec, mask: MaskTokens, output: int, value: int, again: bool) -> float:
+    """Bytes that the backward pass of one clip under one mask needs; of blocks that are computed `again` the inputs."""
+    size, width, depth = model.encoder, model.predictor.embed_dim, model.predictor.depth
     context, target = mask
-    encoder = saved_activations(context, size.embed_dim, size.mlp_dim, size.depth, value)
+    if again:
+        encoder = context * size.depth * size.embed_dim * value
+        predictor = (context + target) * depth * width * FLOAT  # autocast leaves the predictor's stream in fp32
+    else:
+        encoder = saved_activations(context, size.embed_dim, size.mlp_dim, size.depth, value)
+        predictor = saved_activations(context + target, width, 4 * width, depth, value)
     encoder += context * (tubelet_values(model) + ENDS * size.embed_dim) * value
-    predictor = saved_activations(context + target, width, 4 * width, model.predictor.depth, value)
     predictor += (context + target) * ENDS * width * value
     return encoder + predictor + 3 * target * output * FLOAT  # predictions, their targets, the loss's gradient
+
+
+def _block_by_mask(model: ModelSpec, mask: MaskTokens, value: int) -> float:
+    """Bytes that the backward pass of the largest single block needs of one clip under one mask."""
+    size, width = model.encoder, model.predictor.embed_dim
+    encoder = saved_activations(mask.context, size.embed_dim, size.mlp_dim, 1, value)
+    return max(encoder, saved_activations(mask.context + mask.target, width, 4 * width, 1, value))
 
 
 def probe_memory(recipe: ProbeRecipe, execution: ExecutionSpec, parameters: int) -> int:

@@ -1,28 +1,60 @@
-"""Prints by how many bytes real pretraining steps raise the peak of this process: peak_memory.py RECIPE MICRO_BATCH."""
+"""Prints by how many bytes real pretraining steps raise the peak of one worker: peak_memory.py RECIPE EXECUTION FOLDER.
+
+Several workers are processes that meet in the folder; the last one is measured.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
+from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.model import ModelSpec
+from vjepa_exp.spec.pretrain import PretrainSpec
 from vjepa_exp.spec.stages import PretrainRecipe
-from vjepa_exp.train.mask_groups import draw_masks
-from vjepa_exp.train.pretrain import initial_state
-from vjepa_exp.train.pretrain_step import make_pretrain_step
+from vjepa_exp.train.batch import Batch
+from vjepa_exp.train.pretrain import pretrain
+from vjepa_exp.train.world import World, as_it_is
 
 
-def train(recipe: PretrainRecipe, micro_batch: int, steps: int) -> None:
-    """Steps on random clips; the second one is the first with optimiser state."""
-    spec, clip = recipe.pretrain, recipe.pretrain.data.clip
-    state = initial_state(recipe)
-    step_fn = make_pretrain_step(spec.optim, micro_batch=micro_batch)
-    for step in range(1, steps + 1):
-        clips = torch.randn(spec.optim.batch_size, 3, clip.num_frames, clip.resolution, clip.resolution)
-        masks = draw_masks(spec, state.model.encoder.config.grid, recipe.seed, step, range(spec.optim.batch_size))
-        step_fn(state, clips, masks)
+def batches(recipe: PretrainRecipe, rows: range, steps: int) -> Iterator[Batch]:
+    """A worker's rows of random batches, one in memory at a time."""
+    spec = recipe.pretrain
+    shape = (len(rows), 1, spec.data.clip.num_frames, spec.data.clip.resolution, spec.data.clip.resolution, 3)
+    for step in range(steps):
+        first = step * spec.optim.batch_size
+        yield {
+            "position": np.arange(first + rows.start, first + rows.stop),
+            "clips": np.zeros(shape, np.uint8),
+            "erased": np.zeros((len(rows), 1, 4), np.int64),
+            "path": np.full(len(rows), ""),
+            "error": np.full(len(rows), ""),
+        }
+
+
+def train(recipe: PretrainRecipe, execution: ExecutionSpec, world: World) -> None:
+    """Two steps; the second one is the first with optimiser state."""
+    recipe = recipe.model_copy(update={"pretrain": with_steps(recipe.pretrain, 2)})
+    pretrain(
+        recipe,
+        world,
+        batches(recipe, world.rows(recipe.pretrain.optim.batch_size), 2),
+        order="none",
+        micro_batch=execution.micro_batch,
+        parallel=execution.parallel,
+        activation_checkpointing=execution.activation_checkpointing,
+    )
+
+
+def with_steps(spec: PretrainSpec, steps: int) -> PretrainSpec:
+    return spec.model_copy(update={"optim": spec.optim.model_copy(update={"iterations": steps})})
 
 
 def memory(name: str) -> int:
@@ -40,11 +72,33 @@ def small(recipe: PretrainRecipe) -> PretrainRecipe:
     return recipe.model_copy(update={"model": model, "pretrain": recipe.pretrain.model_copy(update={"data": data})})
 
 
-if __name__ == "__main__":
+def work(rank: int, recipe: PretrainRecipe, execution: ExecutionSpec, folder: Path) -> None:
+    """One worker of the execution."""
     torch.set_num_threads(1)
-    recipe, micro_batch = PretrainRecipe.model_validate_json(sys.argv[1]), int(sys.argv[2])
-    train(small(recipe), micro_batch, steps=2)
+    size = execution.workers
+    if size > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size)
+    world = World(rank, size, wrap=DistributedDataParallel if size > 1 else as_it_is)
+    train(small(recipe), execution, world)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    train(recipe, micro_batch, steps=2)
-    sys.stdout.write(str(memory("VmHWM") - before))
+    train(recipe, execution, world)
+    if rank == size - 1:
+        sys.stdout.write(str(memory("VmHWM") - before))
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    recipe, execution = (
+        PretrainRecipe.model_validate_json(sys.argv[1]),
+        ExecutionSpec.model_validate_json(sys.argv[2]),
+    )
+    workers = [
+        multiprocessing.get_context("fork").Process(target=work, args=(rank, recipe, execution, Path(sys.argv[3])))
+        for rank in range(execution.workers)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))

@@ -40,14 +40,35 @@ WIDE = {
     "arch": "custom", "embed_dim": 768, "depth": 4, "num_heads": 12, "mlp_ratio": 4.0,
     "predictor": {"depth": 2, "embed_dim": 192},
 }  # fmt: skip
+DEEP = {
+    "arch": "custom", "embed_dim": 384, "depth": 16, "num_heads": 6, "mlp_ratio": 4.0,
+    "predictor": {"depth": 4, "embed_dim": 192},
+}  # fmt: skip
 CLIP = {"num_frames": 16, "resolution": 112}
+TINY_CLIP = {"num_frames": 4, "resolution": 96}
 CONFIGURATIONS = {
-    "activations": (recipe_of(SMALL, CLIP, 4), 4),
-    "micro-batches": (recipe_of(SMALL, CLIP, 8), 4),
-    "long clips": (recipe_of(TINY, {"num_frames": 16, "resolution": 224}, 4), 4),
-    "weights": (recipe_of(WIDE, {"num_frames": 8, "resolution": 96}, 4), 4),
-    "pixels": (recipe_of(SMALL, CLIP, 4, objective={"kind": "pixels"}), 4),
-    "one mask": (recipe_of(SMALL, CLIP, 4, masks=TUBES[:1]), 4),
+    "activations": (recipe_of(SMALL, CLIP, 4), ExecutionSpec(micro_batch=4)),
+    "micro-batches": (recipe_of(SMALL, CLIP, 8), ExecutionSpec(micro_batch=4)),
+    "long clips": (recipe_of(TINY, {"num_frames": 16, "resolution": 224}, 4), ExecutionSpec(micro_batch=4)),
+    "weights": (recipe_of(WIDE, {"num_frames": 8, "resolution": 96}, 4), ExecutionSpec(micro_batch=4)),
+    "pixels": (recipe_of(SMALL, CLIP, 4, objective={"kind": "pixels"}), ExecutionSpec(micro_batch=4)),
+    "one mask": (recipe_of(SMALL, CLIP, 4, masks=TUBES[:1]), ExecutionSpec(micro_batch=4)),
+    "computed again": (recipe_of(SMALL, CLIP, 4), ExecutionSpec(micro_batch=4, activation_checkpointing=True)),
+    "computed again, long clips": (
+        recipe_of(TINY, {"num_frames": 16, "resolution": 224}, 4),
+        ExecutionSpec(micro_batch=4, activation_checkpointing=True),
+    ),
+    "two workers": (recipe_of(DEEP, TINY_CLIP, 8), ExecutionSpec(workers=2)),
+    "slices": (recipe_of(DEEP, TINY_CLIP, 8), ExecutionSpec(workers=2, parallel="fsdp")),
+    "slices of four": (recipe_of(DEEP, TINY_CLIP, 16), ExecutionSpec(workers=4, parallel="fsdp")),
+    "slices, one mask": (
+        recipe_of(DEEP, TINY_CLIP, 8, masks=TUBES[:1]),
+        ExecutionSpec(workers=2, parallel="fsdp"),
+    ),
+    "slices, micro-batches, computed again": (
+        recipe_of(DEEP, TINY_CLIP, 16),
+        ExecutionSpec(workers=2, parallel="fsdp", activation_checkpointing=True),
+    ),
 }
 
 
@@ -55,13 +76,13 @@ CONFIGURATIONS = {
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc to measure a peak")
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_estimated_memory_is_within_a_tenth_of_the_measured_peak(name: str, tmp_path: Path) -> None:
-    recipe, micro_batch = CONFIGURATIONS[name]
-    cost = stage_cost(Stage("pretrain", "x", recipe), ExecutionSpec(micro_batch=micro_batch), Registry(tmp_path / "no"))
+    recipe, execution = CONFIGURATIONS[name]
+    cost = stage_cost(Stage("pretrain", "x", recipe), execution, Registry(tmp_path / "no"))
     assert cost is not None
     # Freed memory goes back at once, as on a device; without this the heap of glibc keeps what was large before.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
-        [sys.executable, SCRIPT, recipe.model_dump_json(), str(micro_batch)],
+        [sys.executable, SCRIPT, recipe.model_dump_json(), execution.model_dump_json(), tmp_path],
         env=environment,
         capture_output=True,
         text=True,

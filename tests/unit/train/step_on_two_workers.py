@@ -26,7 +26,8 @@ def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     recipe = tests.spec()
     state = tests.new_state(recipe)
-    step_fn = tests.make_pretrain_step(recipe.optim, wrapped=DistributedDataParallel(state.model), micro_batch=3)
+    wrapped = DistributedDataParallel(state.model)
+    step_fn = tests.make_pretrain_step(recipe.optim, wrapped=wrapped, cut=((2, 1), (1,)))
     for step in (1, 2):
         # Each worker holds a half of both mask groups, and passes its rows in two micro-batches.
         parts = [range(2 * rank, 2 * rank + 2), range(4 + 2 * rank, 6 + 2 * rank)]

@@ -14,6 +14,7 @@ from vjepa_exp.spec.pretrain import FeaturesObjective, PixelsObjective
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.train.checkpoint import save_checkpoint
 from vjepa_exp.train.loop import StepInfo
+from vjepa_exp.train.parallel import recompute_blocks
 from vjepa_exp.train.pretrain import initial_state, pretrain
 from vjepa_exp.train.pretrain_step import PretrainState
 from vjepa_exp.train.world import World
@@ -120,6 +121,38 @@ def test_a_video_without_readable_replacement_stops_training(recipe: PretrainRec
         pretrain(recipe, World(), clips(bad=(5,)).batches(0, 80, 8), order="order")
 
 
-def test_a_batch_that_does_not_divide_among_the_workers_is_refused(recipe: PretrainRecipe) -> None:
-    with pytest.raises(UserError, match="8 is not a multiple of 3 workers"):
-        pretrain(recipe, World(rank=0, size=3), [], order="order")
+def test_more_workers_than_rows_are_refused(recipe: PretrainRecipe) -> None:
+    with pytest.raises(UserError, match=r"8 cannot be shared by 9 workers: set execution\.workers to 8 or fewer"):
+        pretrain(recipe, World(rank=0, size=9), [], order="order")
+
+
+def test_workers_that_cannot_make_the_same_passes_are_refused_and_those_that_can_named(recipe: PretrainRecipe) -> None:
+    recipe = with_pretrain(recipe, mask_group_size=1)
+    with pytest.raises(UserError, match=r"set execution\.workers to one of 1, 2, 4, 8, or execution\.parallel to ddp"):
+        pretrain(recipe, World(rank=0, size=3), [], order="order", parallel="fsdp")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_blocks_computed_again_give_the_same_bits(recipe: PretrainRecipe, clips: Any, precision: str) -> None:
+    recipe = with_optim(with_pretrain(recipe, precision=precision), iterations=4)
+    (plain, losses), (again, same_losses) = (train(recipe, clips, activation_checkpointing=on) for on in (False, True))
+    assert same_losses == losses
+    kept, computed = tensors(plain), tensors(again)  # with AdamW's moments, which are those of all gradients
+    assert kept.keys() == computed.keys()
+    assert [name for name in kept if not torch.equal(kept[name], computed[name])] == []
+
+
+def test_a_checkpointed_block_keeps_its_input_alone(recipe: PretrainRecipe) -> None:
+    def kept(again: bool) -> set[tuple[int, ...]]:
+        model = initial_state(recipe).model
+        if again:
+            recompute_blocks(model)
+        shapes: list[tuple[int, ...]] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: (shapes.append(tuple(x.shape)), x)[1], lambda x: x):
+            block = model.encoder.blocks[0]
+            block(torch.randn(2, 5, 24, requires_grad=True)).sum()
+        return set(shapes)
+
+    inside = (2, 5, 48)  # of the MLP
+    assert inside in kept(again=False)
+    assert inside not in kept(again=True)

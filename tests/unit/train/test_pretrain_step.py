@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from vjepa_exp.spec.data import DataSpec, MixtureEntry
 from vjepa_exp.spec.masks import PAPER_MASKS, MaskSpec, MultiBlockMask, RandomTubeMask
 from vjepa_exp.spec.pretrain import FeaturesObjective, Objective, OptimSpec, PixelsObjective, PretrainSpec
-from vjepa_exp.train.mask_groups import MaskGroup, draw_masks
+from vjepa_exp.train.mask_groups import Cut, MaskGroup, cut_rows, draw_masks
 from vjepa_exp.train.pretrain_step import PretrainState, StepMetrics, make_pretrain_step, make_targets
 from vjepa_models.encoder import EncoderConfig
 from vjepa_models.predictor import PredictorConfig
@@ -52,8 +52,12 @@ def masks_of(recipe: PretrainSpec, step: int) -> list[MaskGroup]:
     return draw_masks(recipe, ENCODER.grid, seed=1, step=step, rows=range(recipe.optim.batch_size))
 
 
+def cut_of(recipe: PretrainSpec, micro_batch: int) -> Cut:
+    return cut_rows([range(recipe.optim.batch_size)], recipe.mask_group_size, micro_batch)[0]
+
+
 def train(state: PretrainState, recipe: PretrainSpec, steps: int, micro_batch: int | None = None) -> list[StepMetrics]:
-    step_fn = make_pretrain_step(recipe.optim, micro_batch=micro_batch)
+    step_fn = make_pretrain_step(recipe.optim, cut=None if micro_batch is None else cut_of(recipe, micro_batch))
     first = state.step + 1
     return [step_fn(state, batch(s), masks_of(recipe, s)) for s in range(first, first + steps)]
 
@@ -208,7 +212,7 @@ def test_a_step_never_waits_for_the_device(objective: Objective) -> None:
     with fake:
         state = PretrainState.of(model, target, recipe.optim)
         pairs = [tuple(type(pair)(*map(fake.from_tensor, pair)) for pair in group) for group in groups]
-        metrics = make_pretrain_step(recipe.optim, micro_batch=3)(state, torch.zeros(8, 3, 8, 48, 48), pairs)
+        metrics = make_pretrain_step(recipe.optim, cut=cut_of(recipe, 3))(state, torch.zeros(8, 3, 8, 48, 48), pairs)
         with pytest.raises(Exception, match="_local_scalar_dense"):
             metrics.to_floats()
 
