@@ -64,7 +64,7 @@ class Clips:
         return noise.astype(np.uint8)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def clips() -> type[Clips]:
     """The maker of clips."""
     return Clips
@@ -75,7 +75,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> PretrainRecipe:
     """Ten steps of eight clips in groups of four."""
     block = {"temporal_scale": (1.0, 1.0)}
