@@ -174,6 +174,21 @@ def test_plan_of_the_paper_shows_cost_and_what_is_missing(call) -> None:
     assert "326 M" in outcome.out
 
 
+def test_plan_knows_slices_and_blocks_that_are_computed_again(call) -> None:
+    def memory(*sets: str) -> int:
+        options = [option for setting in sets for option in ("--set", f"execution.{setting}")]
+        stages = json.loads(call("plan", TABLE4, "--profile", "paper", "--json", *options).out)["stages"]
+        return next(stage["cost"]["memory_bytes"] for stage in stages if stage["kind"] == "pretrain")
+
+    slices, again = ("workers=8", "parallel=fsdp"), ("workers=8", "activation_checkpointing=true")
+    assert memory(*slices) < memory("workers=8")
+    assert memory(*again) < 0.7 * memory("workers=8")
+    sets = [option for setting in {*slices, *again} for option in ("--set", f"execution.{setting}")]
+    out = " ".join(call("plan", TABLE4, "--profile", "paper", *sets).out.split())
+    assert "a slice of weights and moments on each of 8 devices" in out
+    assert "computed again, counted as backward" in out
+
+
 def test_plan_as_json_holds_the_resolved_experiment_and_every_stage(call) -> None:
     plan = json.loads(call("plan", TABLE4, "--json", "--set", "recipe.seed=7").out)
     (study,) = plan["experiments"]

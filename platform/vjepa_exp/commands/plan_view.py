@@ -136,7 +136,7 @@ def _sums(planned: Planned, out: Console) -> None:
         prose(out, time_estimate(study.plan, study.registry, stored_result(study.plan, study.store)))
     elif planned.to_do:
         prose(out, _time(planned.to_do))
-    prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. Memory is the peak of one device's micro-batch.")
+    prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. {_memory_words(planned)}")
     prices = [row.price for row in planned.to_do if row.price is not None]
     if prices:
         low, high = (sum(column) for column in zip(*prices, strict=True))
@@ -144,7 +144,25 @@ def _sums(planned: Planned, out: Console) -> None:
         prose(out, f"cost: {low:,.0f} to {high:,.0f} {execution.currency}, at {execution.price:g} a device and hour")
     large = [row for row in planned.to_do if row.too_large]
     if large:
-        prose(out, f"!: {len(large)} stages need more than a device has: set execution.micro_batch lower")
+        prose(
+            out,
+            f"!: {len(large)} stages need more than a device has: set execution.micro_batch lower, "
+            "execution.activation_checkpointing, or execution.parallel=fsdp with several workers",
+        )
+
+
+def _memory_words(planned: Planned) -> str:
+    """What the memory of the stages means, and what the execution of the pretrainings does to it."""
+    executions = [row.execution for row in planned.stages if row.stage.kind == "pretrain"]
+    slices = sorted({e.workers for e in executions if e.parallel == "fsdp" and e.workers > 1})
+    words = "Memory is the peak of one device's micro-batch"
+    if slices:
+        words += (
+            f"; of pretraining a slice of weights and moments on each of {', '.join(map(str, slices))} devices (fsdp)"
+        )
+    if any(execution.activation_checkpointing for execution in executions):
+        words += "; blocks keep their inputs and are computed again, counted as backward (activation checkpointing)"
+    return f"{words}."
 
 
 def _counts(planned: Planned) -> str:

@@ -19,6 +19,7 @@ from vjepa_exp.graph.network import (
     predictor_parameters,
     probe_flops,
     probe_parameters,
+    recomputed_flops,
     tubelet_values,
 )
 from vjepa_exp.graph.packs import probes_at_once
@@ -29,6 +30,7 @@ from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.execution import ExecutionSpec
+from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import FinetuneRecipe, PretrainRecipe, ProbeRecipe
 
 BACKWARD = 2
@@ -149,6 +151,9 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
     output = tubelet_values(model) if pixels else model.encoder.embed_dim
     trained = sum(encoder_flops(model, m.context) + predictor_flops(model, *m, output) for m in masks)
     target = 0 if pixels else encoder_flops(model, tokens)
+    backward = BACKWARD * trained
+    if execution.activation_checkpointing:
+        backward += sum(_recomputed(model, mask) for mask in masks)
     clips = pretrain.optim.batch_size * pretrain.optim.iterations
     parameters = encoder_parameters(model) + predictor_parameters(model, len(masks), output)
     return StageCost(
@@ -156,12 +161,19 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
         tokens_per_clip=tokens,
         masks=masks,
         forward_flops=target + trained,
-        backward_flops=BACKWARD * trained,
-        total_flops=clips * (target + (1 + BACKWARD) * trained),
+        backward_flops=backward,
+        total_flops=clips * (target + trained + backward),
         clips=clips,
         decoded_bytes=clips * clip_bytes(clip),
         memory_bytes=pretrain_memory(recipe, execution, parameters, draws),
     )
+
+
+def _recomputed(model: ModelSpec, mask: MaskTokens) -> float:
+    """FLOPs of one clip under one mask whose blocks' activations are computed again."""
+    size, width = model.encoder, model.predictor.embed_dim
+    encoder = size.depth * recomputed_flops(mask.context, size.embed_dim, size.mlp_dim)
+    return encoder + model.predictor.depth * recomputed_flops(mask.context + mask.target, width, 4 * width)
 
 
 def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registry) -> StageCost:

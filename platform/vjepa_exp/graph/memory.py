@@ -95,11 +95,14 @@ def _step_memory(
     targets = num_tokens(model, spec.data.clip) * output * FLOAT
     again, value = execution.activation_checkpointing, value_bytes(spec.precision)
     kept = [_kept_by_mask(model, mask, output, value, again) for mask in masks]
-    widest = max(mask.context + mask.target for mask in masks) * 8 * model.predictor.embed_dim * FLOAT
+    # What the predictor's forward pass needs for a moment; among what a block computes again it is counted there.
+    widest = 0 if again else max(mask.context + mask.target for mask in masks) * 8 * model.predictor.embed_dim * FLOAT
     slices = execution.workers if execution.parallel == "fsdp" else 1
     held = (STATE_BYTES * parameters + FLOAT * average) / slices
     if slices > 1:
         held += FLOAT * _whole_parameters(model, output)
+    elif execution.workers > 1:
+        held += GRADIENT_BYTES * parameters  # DDP's buckets
     several = clips > micro_batch
     passes = -(-micro_batch // spec.mask_group_size) * len(masks)
     gradients = GRADIENT_BYTES * parameters / (1 if several or passes > 1 else slices)

@@ -25,6 +25,11 @@ def block_flops(tokens: float, width: int, mlp: int) -> float:
     return 2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width
 
 
+def recomputed_flops(tokens: float, width: int, mlp: int) -> float:
+    """One block's forward pass again for its backward pass: all but the last product, which that does not need."""
+    return block_flops(tokens, width, mlp) - 2 * tokens * width * mlp
+
+
 def tubelet_values(model: ModelSpec) -> int:
     """Numbers in one tubelet of pixels."""
     return 3 * model.tubelet_size * model.patch_size**2

@@ -19,6 +19,7 @@ from vjepa_exp.graph.network import (
     predictor_parameters,
     probe_flops,
     probe_parameters,
+    recomputed_flops,
     saved_activations,
 )
 from vjepa_exp.graph.plan import Plan, build_plan
@@ -34,6 +35,7 @@ from vjepa_exp.spec.masks import PAPER_MASKS, MaskSpec, MultiBlockMask, RandomTu
 from vjepa_exp.spec.model import ModelSpec, PredictorSpec
 from vjepa_exp.train.mask_groups import MaskPair
 from vjepa_exp.train.networks import encoder_config, mask_sampler, predictor_config
+from vjepa_exp.train.parallel import recompute_blocks
 from vjepa_exp.train.pretrain_step import PretrainModel
 from vjepa_models.encoder import EncoderConfig, VideoEncoder
 from vjepa_models.masks import MultiBlock, mask_statistics
@@ -75,6 +77,17 @@ def test_counts_agree_with_the_networks() -> None:
     probe = AttentiveProbe(96, 3, 10, depth=2)
     assert counted_flops(lambda: probe(context)) == pytest.approx(probe_flops(SMALL, PROBE, 20, 10), rel=0.02)
     assert sum(p.numel() for p in probe.parameters()) == probe_parameters(SMALL, PROBE, 10)
+
+
+def test_blocks_computed_again_cost_what_is_counted() -> None:
+    size = SMALL.encoder
+    config = EncoderConfig(size.embed_dim, size.depth, size.num_heads, size.mlp_ratio, num_frames=8, resolution=64)
+    encoder, clip, index = VideoEncoder(config), torch.zeros(1, 3, 8, 64, 64), torch.arange(20)[None]
+    plain = counted_flops(lambda: encoder(clip, index).sum().backward())
+    recompute_blocks(encoder)
+    again = counted_flops(lambda: encoder(clip, index).sum().backward())
+    expected = size.depth * recomputed_flops(20, size.embed_dim, size.mlp_dim)
+    assert again - plain == pytest.approx(expected, rel=0.02)
 
 
 def test_activations_agree_with_what_autograd_keeps() -> None:
@@ -153,7 +166,24 @@ def test_memory_grows_with_the_micro_batch_and_shrinks_with_workers(load: Load, 
     one, two, four = (cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=n)).memory_bytes for n in (1, 2, 4))
     assert four - two == pytest.approx(2 * (two - one), rel=1e-6)
     shared = cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=1, workers=4)).memory_bytes
-    assert one - shared == pytest.approx(6 * 3 * 8 * 64 * 64 * 4, rel=1e-6)  # clips that others hold
+    others_clips, buckets = 6 * 3 * 8 * 64 * 64 * 4, 4 * cost_of(plan, "pretrain", registry).parameters
+    assert one - shared == pytest.approx(others_clips - buckets, rel=1e-6)
+
+
+def test_slices_and_blocks_computed_again_take_less_memory_and_the_latter_more_work(
+    load: Load, registry: Registry
+) -> None:
+    plan = build_plan(load(), registry)
+    whole, slices, again = (
+        cost_of(plan, "pretrain", registry, ExecutionSpec(micro_batch=4, workers=2, **options))
+        for options in ({}, {"parallel": "fsdp"}, {"activation_checkpointing": True})
+    )
+    assert slices.memory_bytes < whole.memory_bytes
+    assert slices.total_flops == whole.total_flops
+    assert again.memory_bytes < whole.memory_bytes
+    assert whole.total_flops is not None
+    assert again.total_flops is not None
+    assert 1.1 * whole.total_flops < again.total_flops < 1.34 * whole.total_flops
 
 
 def test_fixed_clips_are_encoded_once_and_augmented_ones_in_every_epoch(load: Load, registry: Registry) -> None:

@@ -13,17 +13,26 @@ import pickle
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vjepa_exp.runtime.samples import SAMPLES
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.train.checkpoint import read_checkpoint
+from vjepa_exp.train.mask_groups import cut_rows, draw_masks
+from vjepa_exp.train.parallel import shard
+from vjepa_exp.train.pretrain import initial_state
+from vjepa_exp.train.pretrain_step import make_pretrain_step
+from vjepa_exp.train.world import World
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -54,6 +63,7 @@ RUNS = {
             for size in (1, 2, 4)
             for kind, options in (("ddp", {}), ("fsdp", FSDP))
             for again, more in (("", {}), (" again", AGAIN))
+            if (size, kind) != (1, "fsdp")  # one worker has nothing to cut
         ),
         Run("3 ddp", 3),
         Run("3 fsdp", 3, FSDP),
@@ -154,3 +164,30 @@ def test_a_checkpoint_is_the_same_for_any_workers(ended: dict[str, Ended]) -> No
     moments = [run.state["optimizer"]["state"] for run in (ended["1 ddp"], ended["4 fsdp"])]
     for i, values in moments[0].items():
         torch.testing.assert_close(moments[1][i]["exp_avg"], values["exp_avg"], rtol=1e-3, atol=1e-7)
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses what reads a value on the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Every operation that is asked for."""
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_slices_reads_nothing_on_the_host(recipe: PretrainRecipe, tmp_path: Path) -> None:
+    optim = recipe.pretrain.optim.model_copy(update={"clip_grad_after": 0})
+    spec = recipe.pretrain.model_copy(update={"optim": optim})
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        state = initial_state(recipe, "cpu", partial(shard, world=World()))
+        assert all(isinstance(p, DTensor) for p in state.model.parameters() if p.requires_grad)
+        step = make_pretrain_step(optim, cut=cut_rows([range(8)], 4, 4)[0])
+        for number in (1, 2):
+            masks = draw_masks(spec, state.model.encoder.config.grid, recipe.seed, number, range(8))
+            with NoReading():
+                metrics = step(state, torch.randn(8, 3, 4, 32, 32), masks)
+        with NoReading(), pytest.raises(AssertionError):
+            metrics.loss.item()
+    finally:
+        dist.destroy_process_group()

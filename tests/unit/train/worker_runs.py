@@ -1,7 +1,7 @@
 """Gloo workers of several numbers, one run after the other, for test_parallel: worker_runs.py FOLDER.
 
-`runs.json` lists the runs; each leaves a checkpoint and the samples it saw in a folder of its name, and there what every
-worker says. The workers are forked from one process that has imported everything.
+`runs.json` lists the runs; each leaves in a folder of its name a checkpoint, the samples it saw, and what every worker
+says. The workers are forked from one process that has imported everything.
 """
 
 from __future__ import annotations
