@@ -182,7 +182,7 @@ def test_plan_knows_slices_and_blocks_that_are_computed_again(call) -> None:
 
     slices, again = ("workers=8", "parallel=fsdp"), ("workers=8", "activation_checkpointing=true")
     assert memory(*slices) < memory("workers=8")
-    assert memory(*again) < 0.7 * memory("workers=8")
+    assert memory(*again) < 0.8 * memory("workers=8")
     sets = [option for setting in {*slices, *again} for option in ("--set", f"execution.{setting}")]
     out = " ".join(call("plan", TABLE4, "--profile", "paper", *sets).out.split())
     assert "a slice of weights and moments on each of 8 devices" in out

@@ -37,7 +37,7 @@ class ExecutionSpec(Spec):
     activation_checkpointing: bool = Field(
         False,
         description="In pretraining keep of every block its input alone and compute the rest again for the backward "
-        "pass: less memory for a third more time, the same numbers.",
+        "pass: the same numbers with less memory, for about an eighth more computing.",
     )
     decode_workers: PositiveInt = Field(1, description="Decoding processes of one stage.")
     reader: ReaderChoice = Field(
