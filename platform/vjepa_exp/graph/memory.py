@@ -7,7 +7,7 @@ tests/unit/graph/test_memory.py.
 
 FSDP divides weights, moments and target encoder by the workers; a few blocks at a time, and the networks' ends, are
 whole. Gradients are divided once they are complete: while micro-batches, mask groups or masks of them are still to
-come, every worker holds all of its own. Activation checkpointing keeps the inputs of blocks, and besides them what a
+come, every worker holds all of its own, and gives away those of the earlier micro-batches with the last one. Activation checkpointing keeps the inputs of blocks, and besides them what a
 single block computes again.
 """
 
@@ -69,7 +69,7 @@ def pretrain_memory(
         draws: of every mask configuration the tokens of some groups, which belong together by their place.
     """
     spec = recipe.pretrain
-    clips = max(1, spec.optim.batch_size // execution.workers)
+    clips = -(-spec.optim.batch_size // execution.workers)
     micro_batch = min(clips, execution.micro_batch or spec.mask_group_size)
     groups = max(1, micro_batch // spec.mask_group_size)
     micro_batches = [
@@ -103,14 +103,17 @@ def _step_memory(
         held += FLOAT * _whole_parameters(model, output)
     elif execution.workers > 1:
         held += GRADIENT_BYTES * parameters  # DDP's buckets
+    gradients = GRADIENT_BYTES * parameters
     several = clips > micro_batch
-    passes = -(-micro_batch // spec.mask_group_size) * len(masks)
-    gradients = GRADIENT_BYTES * parameters / (1 if several or passes > 1 else slices)
     before = gradients if several else 0  # of the micro-batches that are done
+    if -(-micro_batch // spec.mask_group_size) * len(masks) > 1:  # they wait until all uses of a parameter have theirs
+        after = gradients + before / slices
+    else:
+        after = gradients if several else gradients / slices
     casts = CAST_BYTES[spec.precision] * parameters
     computed_again = micro_batch * max(_block_by_mask(model, mask, value) for mask in masks) if again else 0
     forward_done = before + micro_batch * sum(kept) + max(casts, computed_again)
-    one_backward_done = gradients + micro_batch * sum(kept[:-1]) + (computed_again if again else casts)
+    one_backward_done = after + micro_batch * sum(kept[:-1]) + (computed_again if again else casts)
     state = held + clips * clip_values(spec.data.clip) * FLOAT
     return round(state + micro_batch * (targets + widest) + max(forward_done, one_backward_done))
 

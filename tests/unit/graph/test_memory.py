@@ -58,6 +58,7 @@ CONFIGURATIONS = {
         recipe_of(TINY, {"num_frames": 16, "resolution": 224}, 4),
         ExecutionSpec(micro_batch=4, activation_checkpointing=True),
     ),
+    "computed again, micro-batches": (recipe_of(DEEP, TINY_CLIP, 16), ExecutionSpec(activation_checkpointing=True)),
     "two workers": (recipe_of(DEEP, TINY_CLIP, 8), ExecutionSpec(workers=2)),
     "slices": (recipe_of(DEEP, TINY_CLIP, 8), ExecutionSpec(workers=2, parallel="fsdp")),
     "slices of four": (recipe_of(DEEP, TINY_CLIP, 16), ExecutionSpec(workers=4, parallel="fsdp")),
