@@ -154,7 +154,7 @@ def _sums(planned: Planned, out: Console) -> None:
 def _memory_words(planned: Planned) -> str:
     """What the memory of the stages means, and what the execution of the pretrainings does to it."""
     executions = [row.execution for row in planned.stages if row.stage.kind == "pretrain"]
-    slices = sorted({e.workers for e in executions if e.parallel == "fsdp" and e.workers > 1})
+    slices = sorted({execution.slices for execution in executions} - {1})
     words = "Memory is the peak of one device's micro-batch"
     if slices:
         words += (

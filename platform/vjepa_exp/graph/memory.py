@@ -7,8 +7,8 @@ tests/unit/graph/test_memory.py.
 
 FSDP divides weights, moments and target encoder by the workers; a few blocks at a time, and the networks' ends, are
 whole. Gradients are divided once they are complete: while micro-batches, mask groups or masks of them are still to
-come, every worker holds all of its own, and gives away those of the earlier micro-batches with the last one. Activation checkpointing keeps the inputs of blocks, and besides them what a
-single block computes again.
+come, every worker holds all of its own, and gives away those of the earlier micro-batches with the last one.
+Activation checkpointing keeps the inputs of blocks, and besides them what a single block computes again.
 """
 
 from __future__ import annotations
@@ -97,25 +97,38 @@ def _step_memory(
     kept = [_kept_by_mask(model, mask, output, value, again) for mask in masks]
     # What the predictor's forward pass needs for a moment; among what a block computes again it is counted there.
     widest = 0 if again else max(mask.context + mask.target for mask in masks) * 8 * model.predictor.embed_dim * FLOAT
-    slices = execution.workers if execution.parallel == "fsdp" else 1
-    held = (STATE_BYTES * parameters + FLOAT * average) / slices
-    if slices > 1:
-        held += FLOAT * _whole_parameters(model, output)
-    elif execution.workers > 1:
-        held += GRADIENT_BYTES * parameters  # DDP's buckets
-    gradients = GRADIENT_BYTES * parameters
-    several = clips > micro_batch
-    before = gradients if several else 0  # of the micro-batches that are done
-    if -(-micro_batch // spec.mask_group_size) * len(masks) > 1:  # they wait until all uses of a parameter have theirs
-        after = gradients + before / slices
-    else:
-        after = gradients if several else gradients / slices
     casts = CAST_BYTES[spec.precision] * parameters
     computed_again = micro_batch * max(_block_by_mask(model, mask, value) for mask in masks) if again else 0
+    uses = -(-micro_batch // spec.mask_group_size) * len(masks)
+    before, after = _gradients(execution, parameters, several=clips > micro_batch, uses=uses)
     forward_done = before + micro_batch * sum(kept) + max(casts, computed_again)
     one_backward_done = after + micro_batch * sum(kept[:-1]) + (computed_again if again else casts)
-    state = held + clips * clip_values(spec.data.clip) * FLOAT
+    state = _held(model, execution, parameters, average, output) + clips * clip_values(spec.data.clip) * FLOAT
     return round(state + micro_batch * (targets + widest) + max(forward_done, one_backward_done))
+
+
+def _held(model: ModelSpec, execution: ExecutionSpec, parameters: int, average: int, output: int) -> float:
+    """Bytes of weights, moments and target encoder, and of what the workers share them by."""
+    whole = STATE_BYTES * parameters + FLOAT * average
+    if execution.slices > 1:
+        return whole / execution.slices + FLOAT * _whole_parameters(model, output)
+    return whole + (GRADIENT_BYTES * parameters if execution.workers > 1 else 0)  # DDP's buckets
+
+
+def _gradients(execution: ExecutionSpec, parameters: int, *, several: bool, uses: int) -> tuple[float, float]:
+    """Bytes of gradients at the end of the last forward pass, and of the first of its backward passes.
+
+    Args:
+        execution: workers and sharding.
+        parameters: trained ones.
+        several: whether other micro-batches came before.
+        uses: of a parameter in one micro-batch; its gradients wait for each other.
+    """
+    all_of_them, slices = GRADIENT_BYTES * parameters, execution.slices
+    before = all_of_them if several else 0
+    if uses > 1:
+        return before, all_of_them + before / slices
+    return before, all_of_them if several else all_of_them / slices
 
 
 def _whole_parameters(model: ModelSpec, output: int) -> int:

@@ -73,3 +73,8 @@ class ExecutionSpec(Spec):
         0.05, description="A stage stops when more than this share of its videos cannot be decoded."
     )
     tracking_uri: str | None = Field(None, description="MLflow server; None: SQLite in the store.")
+
+    @property
+    def slices(self) -> int:
+        """Into how many the networks of a pretraining are cut."""
+        return self.workers if self.parallel == "fsdp" else 1

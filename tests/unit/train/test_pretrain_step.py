@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -124,18 +122,6 @@ def differing(ours: PretrainState | dict[str, torch.Tensor], theirs: PretrainSta
     """
     a, b = (weights(x) if isinstance(x, PretrainState) else x for x in (ours, theirs))
     return [name for name in b if (a[name] - b[name]).abs().mean() > 1e-6]
-
-
-def test_workers_that_share_a_batch_take_the_steps_of_one(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("step_on_two_workers.py")
-    run = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    recipe = spec()
-    alone = new_state(recipe)
-    train(alone, recipe, steps=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert differing(first, alone) == []
 
 
 def test_the_target_follows_by_ema_and_gets_no_gradient() -> None:
