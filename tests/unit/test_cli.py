@@ -174,16 +174,8 @@ def test_plan_of_the_paper_shows_cost_and_what_is_missing(call) -> None:
     assert "326 M" in outcome.out
 
 
-def test_plan_knows_slices_and_blocks_that_are_computed_again(call) -> None:
-    def memory(*sets: str) -> int:
-        options = [option for setting in sets for option in ("--set", f"execution.{setting}")]
-        stages = json.loads(call("plan", TABLE4, "--profile", "paper", "--json", *options).out)["stages"]
-        return next(stage["cost"]["memory_bytes"] for stage in stages if stage["kind"] == "pretrain")
-
-    slices, again = ("workers=8", "parallel=fsdp"), ("workers=8", "activation_checkpointing=true")
-    assert memory(*slices) < memory("workers=8")
-    assert memory(*again) < 0.8 * memory("workers=8")
-    sets = [option for setting in {*slices, *again} for option in ("--set", f"execution.{setting}")]
+def test_plan_says_what_the_workers_do_to_memory(call) -> None:
+    sets = [f"--set=execution.{one}" for one in ("workers=8", "parallel=fsdp", "activation_checkpointing=true")]
     out = " ".join(call("plan", TABLE4, "--profile", "paper", *sets).out.split())
     assert "a slice of weights and moments on each of 8 devices" in out
     assert "computed again, counted as backward" in out
