@@ -37,6 +37,7 @@ Sets = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Cha
 StoreDir = Annotated[Path, typer.Option("--store", help="Where results are kept.")]
 Datasets = Annotated[Path, typer.Option("--datasets", help="Registry of data sets.")]
 Tracking = Annotated[str | None, typer.Option("--tracking", help="MLflow server; SQLite in the store if left out.")]
+Cluster = Annotated[str | None, typer.Option("--cluster", metavar="FILE", help="Cluster file, or a name of one.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Ray's own messages.")]
 
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to work on; this machine if left out.")]
@@ -68,12 +69,16 @@ def run(
     store: StoreDir = STORE,
     datasets: Datasets = REGISTRY,
     tracking: Tracking = None,
+    cluster: Cluster = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run an experiment: do what is not in the store yet, then print its table and write its report."""
+    """Run an experiment: do what is not in the store yet, then print its table and write its report.
+
+    With --cluster it joins Ray on this machine (or at execution.address) and waits for nodes that an autoscaler brings.
+    """
     from vjepa_exp.commands import studies, study
 
-    request = studies.Request(spec, profile, tuple(sets), str(datasets), tracking)
+    request = studies.Request(spec, profile, tuple(sets), str(datasets), tracking, cluster)
     _exit(study.run_all(request, store, verbose))
 
 
@@ -86,7 +91,7 @@ def plan(
     datasets: Datasets = REGISTRY,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     graph: Annotated[bool, typer.Option("--graph", help="Draw the stages as a tree of encoders.")] = False,
-    cluster_file: Annotated[str | None, typer.Option("--cluster", help="Cluster file to plan for.")] = None,
+    cluster_file: Cluster = None,
     simulate: Annotated[
         str | None, typer.Option(metavar="GPUS", help="Simulate that cluster with so many GPUs: 16,64,128.")
     ] = None,
@@ -110,11 +115,11 @@ def plan(
 
 
 @app.command()
-def resume(name: Study = None, store: StoreDir = STORE, verbose: Verbose = False) -> None:
-    """Continue a study that was interrupted."""
+def resume(name: Study = None, store: StoreDir = STORE, cluster: Cluster = None, verbose: Verbose = False) -> None:
+    """Continue a study that was interrupted, from any machine that sees the store."""
     from vjepa_exp.commands import study
 
-    _exit(study.resume(name, store, verbose))
+    _exit(study.resume(name, store, verbose, cluster))
 
 
 @app.command()

@@ -133,7 +133,7 @@ def _sums(planned: Planned, out: Console) -> None:
         prose(out, f"to do: {_amounts(known)}{shared}")
     if len(planned.studies) == 1:
         study = planned.studies[0]
-        prose(out, time_estimate(study.plan, study.registry, stored_result(study.plan, study.store)))
+        prose(out, time_estimate(study.plan, study.registry, stored_result(study.plan, study.store), study.machine))
     elif planned.to_do:
         prose(out, _time(planned.to_do))
     prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. {_memory_words(planned)}")

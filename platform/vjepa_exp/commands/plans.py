@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vjepa_exp.graph.cost import device_of, hours, stage_cost
-from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.machine import HERE, Machine
 from vjepa_exp.graph.packs import passengers
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
@@ -12,13 +12,13 @@ from vjepa_exp.runtime.slots import choose_device
 from vjepa_exp.spec.datasets import Registry
 
 
-def time_estimate(plan: Plan, registry: Registry, result: StudyResult) -> str:
+def time_estimate(plan: Plan, registry: Registry, result: StudyResult, machine: Machine) -> str:
     """'about 3 min to 12 min of computing on 2 x core of ..., assuming ...', for the stages that are not done."""
     execution = plan.experiment.experiment.execution
     to_do = [stage for stage in plan.stages if stage.fingerprint not in result.records]
     riding = passengers(to_do, execution.probes_per_pass)
     costs = [(stage_cost(stage, execution, registry), stage.fingerprint in riding) for stage in to_do]
-    device, count = device_of(execution, this_machine())
+    device, count = device_of(execution, machine)
     span = hours([cost.riding if cost and rides else cost for cost, rides in costs], device, count)
     where = f"{count} x {device.name}, assuming {device.assumption}"
     if span is None:
@@ -28,16 +28,19 @@ def time_estimate(plan: Plan, registry: Registry, result: StudyResult) -> str:
     return f"{time} of computing on {where}; starting a stage takes up to half a minute more"
 
 
-def device_line(plan: Plan) -> str:
+def device_line(plan: Plan, machine: Machine) -> str:
     """On what the stages run, and why."""
-    execution, machine = plan.experiment.experiment.execution, this_machine()
+    execution = plan.experiment.experiment.execution
+    if execution.address is not None and machine.place == HERE:
+        device = execution.device or "GPUs where there are enough, else CPUs"
+        return f"device: {device}, on the Ray cluster at {execution.address}"
     gpus = len(machine.gpus)
     if choose_device(execution, machine) == "cpu":
-        why = "execution.device says so" if execution.device else f"there are {gpus or 'no'} GPUs here"
+        why = "execution.device says so" if execution.device else f"there are {gpus or 'no'} GPUs {machine.place}"
         return f"device CPU: {why}; {machine.cores} cores of {machine.cpu}"
-    why = "execution.device says so" if execution.device else "they are here"
+    why = "execution.device says so" if execution.device else f"they are {machine.place}"
     names = ", ".join(dict.fromkeys(gpu.name for gpu in machine.gpus)) or "none"
-    return f"device GPU, {execution.workers} a stage: {why}; here: {f'{gpus} x ' if gpus else ''}{names}"
+    return f"device GPU, {execution.workers} a stage: {why}; {machine.place}: {f'{gpus} x ' if gpus else ''}{names}"
 
 
 def amount(value: float) -> str:

@@ -23,12 +23,14 @@ class Request:
     sets: tuple[str, ...] = ()
     datasets: str = "datasets.yaml"
     tracking: str | None = None
+    cluster: str | None = None
 
     def command(self) -> list[str]:
         """The arguments that ask for the same."""
         options = [f"--set={text}" for text in self.sets]
         tracking = [f"--tracking={self.tracking}"] if self.tracking else []
-        return ["vjepa-exp", "run", self.spec, f"--profile={self.profile}", *options, *tracking]
+        cluster = [f"--cluster={self.cluster}"] if self.cluster else []
+        return ["vjepa-exp", "run", self.spec, f"--profile={self.profile}", *options, *tracking, *cluster]
 
 
 @dataclass(frozen=True)

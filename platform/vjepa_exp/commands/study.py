@@ -10,17 +10,19 @@ from pathlib import Path
 from psutil import Process
 from rich.console import Console
 
+from vjepa_exp.commands.cluster import find_cluster
 from vjepa_exp.commands.console import console, prose
 from vjepa_exp.commands.plans import device_line, time_estimate
 from vjepa_exp.commands.scores import print_scores
 from vjepa_exp.commands.specs import find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
-from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.machine import Machine, cluster_machine, this_machine
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.profile import choose_profile
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.report.table import build_table
+from vjepa_exp.spec.cluster import ClusterSpec, read_cluster
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
@@ -37,6 +39,12 @@ class Study:
     why_profile: str
     registry: Registry
     store: Store
+    cluster: ClusterSpec | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """What the study may use: this machine, or a cluster with all its nodes."""
+        return cluster_machine(self.cluster) if self.cluster else this_machine()
 
     @property
     def resolved(self) -> ResolvedExperiment:
@@ -52,12 +60,14 @@ class Study:
 
 
 def prepare(request: Request, store: Path) -> Study:
-    """Read, resolve and plan; `auto` becomes the profile that fits this machine.
+    """Read, resolve and plan; `auto` becomes the profile that fits this machine, or the cluster.
 
     Raises:
         SpecError: with every problem of the files and options.
         UserError: there is no such file or profile, or a manifest cannot be read.
     """
+    cluster_file = find_cluster(request.cluster) if request.cluster else None
+    cluster = read_cluster(cluster_file)[0] if cluster_file else None
     path = find_experiment(request.spec)
     file = read_experiment(path)
     registry = Registry(Path(request.datasets))
@@ -65,14 +75,18 @@ def prepare(request: Request, store: Path) -> Study:
     if not file.profiles and profile == "auto":
         profile, why = PAPER, "the only one"
     elif profile == "auto":
-        choice = choose_profile(file, registry, this_machine())
+        choice = choose_profile(file, registry, cluster_machine(cluster) if cluster else this_machine())
         profile, why = choice.name, choice.reason
     sets = [*request.sets, *([f"execution.tracking_uri={request.tracking}"] if request.tracking else [])]
     plan = build_plan(resolve(file, profile, sets), registry)
     absolute = replace(
-        request, spec=str(path.resolve()), profile=profile, datasets=str(Path(request.datasets).resolve())
+        request,
+        spec=str(path.resolve()),
+        profile=profile,
+        datasets=str(Path(request.datasets).resolve()),
+        cluster=str(cluster_file.resolve()) if cluster_file else None,
     )
-    return Study(absolute, file, plan, why, registry, Store(store))
+    return Study(absolute, file, plan, why, registry, Store(store), cluster)
 
 
 def run_all(request: Request, store: Path, verbose: bool = False) -> bool:
@@ -116,7 +130,9 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     save_request(study.folder, study.request)
     try:
         since = Process().create_time()
-        result = run_plan(study.plan, study.store, study.registry, out, verbose=verbose, since=since)
+        result = run_plan(
+            study.plan, study.store, study.registry, out, cluster=study.cluster, verbose=verbose, since=since
+        )
     except KeyboardInterrupt:
         out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{study.store.option}", soft_wrap=True)
         return False
@@ -126,13 +142,20 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     return result.complete
 
 
-def resume(name: str | None, store: Path, verbose: bool = False) -> bool:
+def resume(name: str | None, store: Path, verbose: bool = False, cluster: str | None = None) -> bool:
     """Run a study of the store again: what is done stays, what was interrupted continues.
+
+    Args:
+        name: of the study, or its spec file; None: the one that was started last.
+        store: where it is.
+        verbose: let Ray's own messages through.
+        cluster: file of the cluster to go on with; None: that of the study, if it has one.
 
     Raises:
         UserError: as `run`, or there is no such study.
     """
-    return run(find_study(store, name).request, store, verbose)
+    request = find_study(store, name).request
+    return run(replace(request, cluster=cluster or request.cluster), store, verbose)
 
 
 def report(name: str | None, store: Path) -> None:
@@ -153,7 +176,7 @@ def introduce(study: Study, out: Console) -> None:
         _introduce_profile(study, out)
     else:
         out.print("profile: none to choose from, the file runs as it stands")
-    prose(out, device_line(study.plan))
+    prose(out, device_line(study.plan, study.machine))
 
 
 def _introduce_profile(study: Study, out: Console) -> None:
@@ -184,7 +207,7 @@ def _announce(study: Study, before: StudyResult, out: Console) -> None:
     to_do = [stage for stage in plan.stages if stage.fingerprint not in before.records]
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(stage.kind for stage in to_do).items())
     in_store = f", {len(before.records)} in the store" if before.records else ""
-    time = time_estimate(plan, study.registry, before)
+    time = time_estimate(plan, study.registry, before, study.machine)
     prose(out, f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}")
 
 

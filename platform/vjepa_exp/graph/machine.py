@@ -1,4 +1,4 @@
-"""What the machine has, found out without torch."""
+"""What the machine has, found out without torch; what a cluster can become, read from its file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from vjepa_exp.spec.cluster import ClusterSpec
+
+HERE = "here"
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """Cores and memory that this process may use, and the GPUs that nvidia-smi lists."""
+    """Cores, memory and GPUs that a run may use: those of this process, or those of a cluster when all nodes are up."""
 
     cpu: str
     cores: int
     memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    place: str = HERE
+    """Where they are, in words."""
 
     def gpus_with(self, memory_gb: float) -> int:
         """Number of GPUs with at least so much memory."""
@@ -36,6 +42,18 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that this process runs on; a container's limits count."""
     return Machine(_cpu_name(), _cores(), _memory_bytes(), _gpus())
+
+
+def cluster_machine(spec: ClusterSpec) -> Machine:
+    """What a cluster has when all its nodes are up, without the head: that one is not for the work."""
+    groups = [spec.gpu] if spec.decode is None else [spec.gpu, spec.decode]
+    return Machine(
+        cpu=f"the cluster {spec.name}",
+        cores=sum(group.max_nodes * group.cpus for group in groups),
+        memory_bytes=sum(group.max_nodes * group.memory_gib for group in groups) * 2**30,
+        gpus=(Gpu(spec.gpu.accelerator, spec.gpu.gpu_memory_gb),) * (spec.gpu.max_nodes * spec.gpu.gpus_per_node),
+        place=f"on the cluster {spec.name}",
+    )
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -158,12 +159,16 @@ class Store:
             if not _taken(handle, fcntl.LOCK_EX, GLANCE_S):
                 holder = os.read(handle, 1000).decode(errors="replace").strip() or "another run"
                 raise UserError(
-                    f"the store {self.root} is in use by {holder}. Wait for it, or choose another: --store DIR"
+                    f"the store {self.root} is in use by {holder}. Wait for it, or choose another: --store DIR. "
+                    f"If its machine is gone for good: delete {path}"
                 )
             now = datetime.now(UTC).isoformat(timespec="seconds")
             with _writing(self.root):
                 os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} ({shlex.join(sys.argv)}), since {now}".encode())
+                os.write(
+                    handle,
+                    f"process {os.getpid()} ({shlex.join(sys.argv)}) on {socket.gethostname()}, since {now}".encode(),
+                )
             yield
             os.ftruncate(handle, 0)
         finally:

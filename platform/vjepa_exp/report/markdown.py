@@ -110,9 +110,10 @@ def _choices(page: Page) -> str:
 
 
 def _restarts(page: Page) -> str:
-    lines = ["| stage | from step | steps done again | after | of these |", "|---|--:|--:|--:|---|"]
+    lines = ["| stage | from step | steps done again | after | of these | lost |", "|---|--:|--:|--:|---|--:|"]
     lines += [
-        f"| `{name}` | {start.step} | {start.repeated} | {duration(start.total)} | {phases(start)} |"
+        f"| `{name}` | {start.step} | {start.repeated} | {duration(start.total)} | {phases(start)} "
+        f"| {duration(start.lost) if start.lost else ''} |"
         for name, start in page.restarts
     ]
     return "\n".join([*lines, "", RESTARTED])

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -19,7 +20,7 @@ SETTINGS = {
     # Reports are paced by this poll, and so is the end of every stage.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # A machine that is busy with other work is slow, not broken.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    START_TIMEOUT: "300",
     # Ctrl-C ends the run at once: what Tune would save on the way is in the store anyway.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -53,6 +54,11 @@ def prepare(address: str | None, verbose: bool) -> None:
         # So do the workers of a training, which would take the interface of the machine's name.
         settings |= {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
+
+
+def of_the_cluster() -> dict[str, str]:
+    """What processes on a cluster need of it: its nodes were started by others."""
+    return {name: os.environ[name] for name in SETTINGS if name in os.environ}
 
 
 @contextmanager

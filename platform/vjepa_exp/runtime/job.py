@@ -39,6 +39,8 @@ class StageJob:
         features: where features of clips that are not augmented are kept, None where they are not.
         beside: other stages that share its pass of the encoder, and its time.
         ready: when (seconds since 1970) nothing but its own start was left to wait for.
+        lost_since: when its last checkpoint was written, where workers that went on from there were lost; None: none
+            were.
     """
 
     stage: Stage
@@ -54,6 +56,7 @@ class StageJob:
     features: Path | None = None
     beside: int = 0
     ready: float | None = None
+    lost_since: float | None = None
 
     def rows(self, num_positions: int, batch_size: int, world: World) -> Rows:
         """What a worker reads when `num_positions` are read once, in batches of `batch_size` over all workers."""

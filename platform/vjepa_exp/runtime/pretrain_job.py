@@ -8,6 +8,7 @@ from pathlib import Path
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.runtime.job import CHECKPOINT, Outcome, StageJob
+from vjepa_exp.runtime.notice import NodeLeaving, Notice, heed_notices
 from vjepa_exp.runtime.quarantine import QUARANTINE, Quarantine
 from vjepa_exp.runtime.rows import Rows
 from vjepa_exp.runtime.samples import SAMPLES, SampleLog
@@ -31,7 +32,9 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
 
     Raises:
         UserError: data or checkpoint do not fit, too many videos are unreadable, or training diverged.
+        NodeLeaving: a node of the workers goes; what was trained is in the checkpoint.
     """
+    heed_notices()
     recipe = job.stage.recipe
     assert isinstance(recipe, PretrainRecipe)
     spec, folder = recipe.pretrain, job.folder / CHECKPOINT
@@ -49,6 +52,15 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
         reporter.sync()
         save_checkpoint(folder, info.state, recipe, source.fingerprint, writes=world.rank == 0)
 
+    def heed(info: StepInfo[PretrainState]) -> None:
+        if not notice.given() or info.step == info.last_step:
+            return
+        if info.step % job.execution.checkpoint_every:
+            save(info)
+        world.gather(None)  # nobody leaves before the checkpoint is written
+        raise NodeLeaving(f"asked to leave after step {info.step}")
+
+    notice = Notice(world)
     batches = stream(source, rows, job.stream_options(source.row_bytes), first=step)
     with closing(StepReporter(job, world, step)) as reporter:
         pretrain(
@@ -60,7 +72,7 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
             micro_batch=job.execution.micro_batch,
             parallel=job.execution.parallel,
             activation_checkpointing=job.execution.activation_checkpointing,
-            hooks=[clock.done, *reporter.hooks, every(job.execution.checkpoint_every, save)],
+            hooks=[clock.done, *reporter.hooks, every(job.execution.checkpoint_every, save), heed],
         )
     return _outcome(job, quarantine.keep())
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from vjepa_exp.graph.machine import this_machine
+from vjepa_exp.graph.machine import Machine, cluster_machine, this_machine
 from vjepa_exp.graph.packs import share_passes
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.result import StudyResult
@@ -23,8 +23,9 @@ from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.runtime.environment import prepare, uninterrupted
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob, manifest_name
-from vjepa_exp.runtime.slots import choose_slots
+from vjepa_exp.runtime.slots import Slots, choose_slots, most_workers
 from vjepa_exp.runtime.view import View, duration
+from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import DataRecipe
@@ -35,6 +36,8 @@ from vjepa_exp.track.tracker import Tracker
 SCRATCH, FEATURES = ".ray", "features"
 TRAINED = (1, 2)
 """Levels whose stages are trials of Ray Tune."""
+IN_THIS_PROCESS = Slots("cpu", concurrent=1, workers=1, decode_workers=0, threads=1)
+"""Of the stages that make data."""
 
 
 def run(
@@ -43,6 +46,7 @@ def run(
     registry: Registry,
     console: Console,
     *,
+    cluster: ClusterSpec | None = None,
     verbose: bool = False,
     since: float | None = None,
 ) -> StudyResult:
@@ -56,6 +60,8 @@ def run(
         store: where results are and go; held by this process meanwhile.
         registry: the data sets of this machine.
         console: for progress, results of stages and warnings.
+        cluster: that the run is on, with all nodes that it can have; the run joins Ray on this machine if the execution
+            names no address. None: without an address this machine, with one what Ray there has or can become.
         verbose: let Ray's own messages through.
         since: when (seconds since 1970) the user asked for it; now where None.
 
@@ -65,14 +71,21 @@ def run(
     if plan.missing_datasets:
         raise UserError("\n".join(registry.missing(name) for name in plan.missing_datasets))
     with store.lock():
-        return _Run(plan, store, registry, console, verbose, since or time.time()).execute()
+        return _Run(plan, store, registry, console, cluster, verbose, since or time.time()).execute()
 
 
 class _Run:
     """One run of one plan."""
 
     def __init__(
-        self, plan: Plan, store: Store, registry: Registry, console: Console, verbose: bool, since: float
+        self,
+        plan: Plan,
+        store: Store,
+        registry: Registry,
+        console: Console,
+        cluster: ClusterSpec | None,
+        verbose: bool,
+        since: float,
     ) -> None:
         self.plan, self.store, self.registry, self.console, self.verbose = plan, store, registry, console, verbose
         self.execution = plan.experiment.experiment.execution
@@ -83,10 +96,23 @@ class _Run:
         self.failed: dict[str, str] = {}
         self.before = {"plan": max(0.0, time.time() - since)}
         self.tracker = Tracker(plan, store, self.execution.tracking_uri)
-        machine = this_machine()
-        self.slots = {
-            level: choose_slots(self.execution, len(self._packs(plan.stages, level)), machine) for level in TRAINED
-        }
+        self.cluster, self.address = cluster, self.execution.address or ("auto" if cluster else None)
+        self.slots: dict[int, Slots] = {}
+        if cluster is not None:
+            self._share(cluster_machine(cluster))
+        elif self.address is None:
+            self._share(this_machine())
+
+    def _share(self, machine: Machine) -> None:
+        """Settle how the stages of each level share what there is, as if none of them were done."""
+        for level in TRAINED:
+            self.slots[level] = choose_slots(
+                self.execution,
+                len(self._packs(self.plan.stages, level)),
+                machine,
+                joined=self.address is not None,
+                accelerator=self.cluster.gpu.accelerator if self.cluster else None,
+            )
 
     def execute(self) -> StudyResult:
         """The run itself."""
@@ -124,14 +150,16 @@ class _Run:
     def _train(self, view: View) -> None:
         view.says("starting Ray")
         begun = time.monotonic()
-        prepare(self.execution.address, self.verbose)
+        prepare(self.address, self.verbose)
         with uninterrupted():
             from vjepa_exp.runtime.session import ray_session  # Ray and torch: seconds
             from vjepa_exp.runtime.sweep import run_level
 
-        cpus = max(slots.cpus for slots in self.slots.values()) + 1
-        gpus = max(slots.gpus for slots in self.slots.values())
-        with ray_session(self.execution.address, cpus, gpus, self.verbose), self._scratch() as scratch:
+        cpus = max((slots.cpus for slots in self.slots.values()), default=0) + 1
+        gpus = max((slots.gpus for slots in self.slots.values()), default=0)
+        with ray_session(self.address, cpus, gpus, self.verbose), self._scratch() as scratch:
+            if self.address is not None:
+                self._join(self.address, view)
             self.before["ray"] = time.monotonic() - begun
             for level in TRAINED:
                 ready = [stage for stage in self._missing(level) if self._inputs_done(stage)]
@@ -145,6 +173,19 @@ class _Run:
                     packs.append(tuple(jobs))
                 self.before = {}
                 run_level(packs, scratch / f"level-{level}", partial(self._began, view), partial(self._ended, view))
+
+    def _join(self, address: str, view: View) -> None:
+        """Share what the cluster has or can become, as Ray knows it; what its file says must not be more than that."""
+        from vjepa_exp.runtime.session import can_become, offered
+        from vjepa_exp.runtime.waiting import waiting
+
+        if self.cluster is None:
+            self._share(offered(address))
+        elif can_become() is not None:
+            for level, slots in self.slots.items():
+                most = most_workers(self.execution, slots.asks, offered(address), joined=True)
+                self.slots[level] = replace(slots, workers=min(slots.workers, most))
+        view.on_cluster(waiting)
 
     def _packs(self, stages: Sequence[Stage], level: int) -> list[tuple[Stage, ...]]:
         """Stages of a level, those together that share a pass of their encoder."""
@@ -170,7 +211,7 @@ class _Run:
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
         """A folder for Ray, for the length of a run: on this machine's own disk, or in the store of a cluster."""
-        if self.execution.address is None:
+        if self.address is None:
             with TemporaryDirectory(prefix="vjepa-exp-", ignore_cleanup_errors=True) as folder:
                 yield Path(folder)
             return
@@ -193,7 +234,7 @@ class _Run:
             checkpoint=(self.store.path(pretrained) / CHECKPOINT).resolve() if pretrained else None,
             execution=self.execution,
             features=(self.store.root / FEATURES).resolve() if self.execution.cache_features else None,
-            slots=self.slots[max(stage.level, TRAINED[0])],
+            slots=self.slots[stage.level] if stage.level else IN_THIS_PROCESS,
             beside=beside,
         )
 

@@ -12,7 +12,10 @@ from contextlib import contextmanager, nullcontext
 
 import psutil
 import ray
+from ray._private.state import state as ray_state
 
+from vjepa_exp.graph.machine import Gpu, Machine
+from vjepa_exp.runtime.environment import of_the_cluster
 from vjepa_exp.spec.errors import UserError
 
 OBJECT_STORE_BYTES = 2**30
@@ -32,13 +35,13 @@ def ray_session(
 
     Args:
         address: of a cluster; None starts Ray here.
-        cpus: logical CPUs that the largest level asks for.
-        gpus: GPUs that it asks for.
+        cpus: logical CPUs that a Ray which is started here declares.
+        gpus: GPUs that it declares.
         verbose: show Ray's own messages.
         dashboard: start its processes too; without its State API, Train inside Tune leaks placement groups.
 
     Raises:
-        UserError: Ray does not start here, there is no cluster at `address`, or it has too few CPUs or GPUs.
+        UserError: Ray does not start here, or there is no cluster at `address`.
     """
     if ray.is_initialized():  # whoever started it, ends it
         yield
@@ -49,7 +52,7 @@ def ray_session(
     if address is None:
         _start(cpus, gpus, verbose, level, dashboard)
     else:
-        _join(address, cpus, gpus, verbose, level)
+        _join(address, verbose, level)
     try:
         with _watched() if address is None else nullcontext():
             yield
@@ -132,18 +135,32 @@ def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> 
         ) from error
 
 
-def _join(address: str, cpus: int, gpus: int, verbose: bool, level: int) -> None:
+def _join(address: str, verbose: bool, level: int) -> None:
     try:
-        ray.init(address=address, log_to_driver=verbose, logging_level=level)
+        environment = {"env_vars": of_the_cluster()}
+        ray.init(address=address, runtime_env=environment, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
-    has = ray.cluster_resources()
-    if has.get("CPU", 0) < cpus or has.get("GPU", 0) < gpus:
-        ray.shutdown()
-        raise UserError(
-            f"the Ray cluster at {address} has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs, the run "
-            f"asks for {cpus} and {gpus}: lower execution.workers, decode_workers or concurrent_trials"
-        )
+
+
+def can_become() -> dict[str, int] | None:
+    """What the cluster that was joined has when all nodes are up, by resource; None: no autoscaler has told Ray."""
+    return ray_state.get_max_resources_from_cluster_config()
+
+
+def offered(address: str) -> Machine:
+    """What the cluster that was joined has, or can become where Ray knows.
+
+    Raises:
+        UserError: it has no CPU and never gets one.
+    """
+    can, has = can_become() or {}, ray.cluster_resources()
+    most = {name: max(can.get(name, 0), has.get(name, 0)) for name in ("CPU", "GPU", "memory")}
+    if most["CPU"] < 1:
+        raise UserError(f"the Ray cluster at {address} has no CPUs, and no autoscaler that would bring some")
+    memory = int(most["memory"]) if not can else 2**60  # node types need not state it
+    place = f"on the Ray cluster at {address}"
+    return Machine(place.removeprefix("on "), int(most["CPU"]), memory, (Gpu("", 0.0),) * int(most["GPU"]), place)
 
 
 def _silence() -> None:

@@ -26,7 +26,7 @@ class StartClock:
     """
 
     def __init__(self, job: StageJob, world: World, step: int, entered: float) -> None:
-        self._job, self._writes, self._step = job, world.rank == 0, step
+        self._job, self._workers, self._writes, self._step = job, world.size, world.rank == 0, step
         self._repeated = max((int(row["step"]) - step for row in read_journal(job.folder / JOURNAL, step)), default=0)
         self._marks = [entered]
 
@@ -54,4 +54,12 @@ class StartClock:
         edges = [ready, *self._marks]
         for phase, (begin, end) in zip(("workers", "restore", "batch", "step"), pairwise(edges), strict=True):
             seconds[phase] = max(0.0, end - begin)  # two machines' clocks may differ
-        return Start(self._step, self._repeated, self._marks[-1], {k: round(v, 3) for k, v in seconds.items()})
+        end, since = self._marks[-1], self._job.lost_since
+        return Start(
+            self._step,
+            self._repeated,
+            end,
+            {name: round(value, 3) for name, value in seconds.items()},
+            lost=0.0 if since is None else round(max(0.0, end - since), 3),
+            workers=self._workers,
+        )

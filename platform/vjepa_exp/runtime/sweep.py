@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.tune.experiment import Trial
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
@@ -21,6 +22,8 @@ from vjepa_exp.track.standing import FAILURE
 
 TRIAL_CPUS = 0.01
 """A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""
+ON_HEAD = {HEAD_NODE_RESOURCE_NAME: 0.001}
+"""On a cluster it waits on the head, which stays; elsewhere it would keep an idle node up, and be lost with one."""
 
 Pack = tuple[StageJob, ...]
 """Stages of one trial: a pretraining alone, or probes that share a pass of their encoder."""
@@ -39,11 +42,13 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
         on_begin: called in this process whenever a stage begins.
         on_end: called in this process whenever a stage has ended.
     """
-    by_id = {pack[0].stage.id: pack for pack in packs}
+    by_id, slots = {pack[0].stage.id: pack for pack in packs}, packs[0][0].slots
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, packs=by_id), {"CPU": TRIAL_CPUS}),
+        tune.with_resources(
+            tune.with_parameters(_trial, packs=by_id), ON_HEAD if slots.joined else {"CPU": TRIAL_CPUS}
+        ),
         param_space={"stage": tune.grid_search(list(by_id))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=packs[0][0].slots.concurrent, reuse_actors=True),
+        tune_config=tune.TuneConfig(max_concurrent_trials=slots.concurrent, reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),

@@ -2,91 +2,130 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import Any
 
 import ray.train
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, WorkerGroupError
+from ray._private.state import available_resources_per_node
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 
+from vjepa_exp.runtime.environment import START_TIMEOUT
 from vjepa_exp.runtime.hold import held
-from vjepa_exp.runtime.job import Failure, Outcome, StageJob
+from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob
+from vjepa_exp.runtime.losses import Losses, timed_out
 from vjepa_exp.runtime.pretrain_job import run_pretraining
 from vjepa_exp.runtime.probe_batches import probe_recipe
 from vjepa_exp.runtime.probe_job import run_probes
 from vjepa_exp.runtime.process_group import OneMachine
 from vjepa_exp.runtime.sweep_job import run_sweep
-from vjepa_exp.spec.errors import UserError, of_machine
+from vjepa_exp.spec.errors import of_machine
+from vjepa_exp.spec.stages import PretrainRecipe
+from vjepa_exp.track.progress import STARTS
 from vjepa_exp.track.starts import read_starts
+from vjepa_exp.train.checkpoint import STATE_FILE
 from vjepa_exp.train.world import World
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
-
-START_ATTEMPTS = 3
-
-log = logging.getLogger(__name__)
 
 
 def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
     """Do a pretraining, or probes that share one pass of the encoder, in processes of Ray Train.
 
     A worker that is lost costs the steps since the last checkpoint. Failures are counted here and not by Ray: what a
-    user has to mend is not tried again, and the checkpoints are those of the stage's folder, which also serve a run
-    that is started anew.
+    user has to mend is not tried again, a node that is lost is nobody's failure, and the checkpoints are those of the
+    stage's folder, which also serve a run that is started anew.
+
+    On a cluster whose nodes come and go every start waits for all workers at first, and then takes as many as there is
+    room for, down to `execution.min_workers`.
 
     Returns:
         For each stage what it yields, or why it alone failed.
 
     Raises:
         UserError: something is wrong with the data, the checkpoint or the recipe.
-        WorkerGroupError: the workers failed more often than `execution.max_failures`.
+        TrainingFailedError: the workers failed more often than `execution.max_failures`.
     """
-    first, allowed = jobs[0], jobs[0].execution.max_failures
-    for failures in range(allowed + 1):
+    jobs, first = [_at_first(job) for job in jobs], jobs[0]
+    losses, workers, begun = Losses(first), first.slots.workers, time.time()
+    if first.slots.joined:
+        os.environ[START_TIMEOUT] = str(first.execution.wait_s)
+    for attempt in count():
         try:
-            result = _trainer([_handed_over(job, failures) for job in jobs], attempt=failures).fit()
-        except WorkerGroupError as error:
-            if mistake := _user_error(error):
-                raise mistake from None
-            if failures == allowed:
-                raise
-            log.warning("%s: workers failed (%d of %d)", first.stage.id, failures + 1, allowed)
+            result = _trainer(jobs, workers, attempt).fit()
+        except TrainingFailedError as error:
+            if first.slots.joined and timed_out(error):
+                workers = _fitting(first) or first.slots.workers
+                continue
+            losses.note(error)
         else:
             outcomes = result.return_value  # type: ignore[attr-defined]
             assert isinstance(outcomes, list)
             return outcomes
+        jobs, workers, begun = [_again(job, begun) for job in jobs], first.slots.workers, time.time()
     raise AssertionError("unreachable")
 
 
-def _handed_over(job: StageJob, failures: int) -> StageJob:
-    """The stage as one attempt has it: another attempt did not wait for what came before the first one."""
-    if failures == 0 and job.ready is not None and all(start.time < job.ready for start in read_starts(job.folder)):
+def worker_counts(job: StageJob) -> list[int]:
+    """Numbers of workers that a stage may be done by, the largest first: all of them share a batch evenly."""
+    recipe, slots = job.stage.recipe, job.slots
+    batch = recipe.pretrain.optim.batch_size if isinstance(recipe, PretrainRecipe) else 0
+    fewer = range(slots.workers - 1, job.execution.fewest_workers - 1, -1)
+    return [slots.workers, *(number for number in fewer if batch % number == 0)]
+
+
+def _fitting(job: StageJob) -> int | None:
+    """The most workers that there is room for at this moment; None: not enough."""
+    free = sum(
+        min(int(node.get(name, 0.0) / amount) for name, amount in job.slots.asks.items())
+        for node in available_resources_per_node().values()
+    )
+    return next((number for number in worker_counts(job) if number <= free), None)
+
+
+def _at_first(job: StageJob) -> StageJob:
+    """The stage as the first attempt of this process has it; an earlier process of the same trial may be lost."""
+    if job.ready is not None and all(start.time < job.ready for start in read_starts(job.folder)):
         return job
-    return replace(job, before={}, ready=time.time())
+    return replace(job, before={}, ready=time.time(), lost_since=job.ready and _saved(job, job.ready))
 
 
-def _trainer(jobs: Sequence[StageJob], attempt: int) -> TorchTrainer:
+def _again(job: StageJob, begun: float) -> StageJob:
+    """The stage as an attempt has it after the loss of one that had begun at a moment."""
+    with suppress(OSError):  # a full disk: the stage itself fails of it, and says so
+        STARTS.write(job.folder)
+    return replace(job, before={}, ready=time.time(), lost_since=_saved(job, begun))
+
+
+def _saved(job: StageJob, begun: float) -> float:
+    """Since when nothing is kept of an attempt that had begun at a moment."""
+    try:
+        return max(begun, (job.folder / CHECKPOINT / STATE_FILE).stat().st_mtime)
+    except FileNotFoundError:
+        return begun
+
+
+def _trainer(jobs: Sequence[StageJob], workers: int, attempt: int) -> TorchTrainer:
     job = jobs[0]
-    cuda = job.slots.device == "cuda"
     return TorchTrainer(
         _worker,  # type: ignore[arg-type]
         train_loop_config={"jobs": jobs},
         torch_config=_process_group(job),
         scaling_config=ScalingConfig(
-            num_workers=job.slots.workers,
-            use_gpu=cuda,
-            resources_per_worker={"CPU": 1, **({"GPU": 1} if cuda else {})},
+            num_workers=workers, use_gpu="GPU" in job.slots.asks, resources_per_worker=job.slots.asks
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
             name=f"attempt-{attempt}",
             storage_path=str(job.scratch),
             failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=0, controller_failure_limit=START_ATTEMPTS
+                max_failures=0, controller_failure_limit=0, max_preemption_failures=0
             ),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
@@ -95,7 +134,7 @@ def _trainer(jobs: Sequence[StageJob], attempt: int) -> TorchTrainer:
 
 def _process_group(job: StageJob) -> TorchConfig:
     backend = "nccl" if job.slots.device == "cuda" else "gloo"
-    return OneMachine(backend, folder=str(job.scratch)) if job.execution.address is None else TorchConfig(backend)
+    return TorchConfig(backend) if job.slots.joined else OneMachine(backend, folder=str(job.scratch))
 
 
 def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
@@ -106,11 +145,13 @@ def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
     if job.slots.device == "cpu":
         torch.set_num_threads(job.slots.threads)
     device = get_device() if job.slots.device == "cuda" else torch.device("cpu")
-    world = World(context.get_world_rank(), context.get_world_size(), device, prepare_model)
+    wrap = partial(prepare_model, move_to_device=device)
+    world = World(context.get_world_rank(), context.get_world_size(), device, wrap)
+    nodes = sorted(set(world.gather(ray.get_runtime_context().get_node_id())))
     try:
         with ExitStack() as folders:
             for one in jobs if world.rank == 0 else ():
-                folders.enter_context(held(one.folder))
+                folders.enter_context(held(one.folder, nodes))
             if job.stage.kind == "pretrain":
                 return [run_pretraining(job, world, entered)]
             if probe_recipe(job).probe.sweep is not None:
@@ -118,8 +159,3 @@ def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
             return run_probes(jobs, world, entered)
     except OSError as error:  # a full disk is not tried again, and it is told in a line
         raise of_machine(error, str(job.folder)) or error from None
-
-
-def _user_error(error: WorkerGroupError) -> UserError | None:
-    causes = (getattr(failure, "_base_exc", failure) for failure in error.worker_failures.values())
-    return next((cause for cause in causes if isinstance(cause, UserError)), None)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from vjepa_exp.runtime.job import StageJob
+from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.track.progress import PROGRESS, STARTS, Progress
 from vjepa_exp.track.starts import read_starts
 
+if TYPE_CHECKING:
+    from vjepa_exp.runtime.waiting import Waiting
+
 LIVE_S = 0.5
 PIPED_S = 10.0
+ASK_S = 5.0
+"""Between two questions to Ray."""
+
+AskRay = Callable[[Sequence[tuple[Slots, float]]], "Waiting | None"]
 
 
 @dataclass
@@ -31,6 +41,7 @@ class _Running:
     phase_done: int = 0
     phase_since: float = 0.0
     starts: int = 0
+    starting_since: float | None = None
 
 
 class View:
@@ -48,6 +59,8 @@ class View:
         self._running: dict[str, _Running] = {}
         self._bars: Bars | None = None
         self._all = TaskID(0)
+        self._ask_ray: AskRay | None = None
+        self._asked, self._waits, self._said_waiting = 0.0, "", (0, 0.0)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="view", daemon=True)
@@ -80,6 +93,10 @@ class View:
         if text and self._bars is None:
             self._console.print(text)
 
+    def on_cluster(self, ask_ray: AskRay) -> None:
+        """Nodes come and go from here on: whoever waits for them is told of."""
+        self._ask_ray = ask_ray
+
     def begun(self, job: StageJob) -> None:
         """A stage has begun."""
         with suppress(OSError):  # a full disk: the stage itself fails of it, and says so
@@ -108,7 +125,27 @@ class View:
                 for running in self._running.values():
                     self._tell_restarts(running)
                     self._show(running, Progress.read(running.job.folder))
+                self._tell_waiting()
                 self._show_all()
+
+    def _tell_waiting(self) -> None:
+        now = time.monotonic()
+        if self._ask_ray is None or now - self._asked < ASK_S:
+            return
+        self._asked = now
+        starting = [
+            (running.job.slots, now - running.starting_since)
+            for running in self._running.values()
+            if running.starting_since is not None and now - running.starting_since > ASK_S
+        ]
+        found = self._ask_ray(starting)
+        self._waits = found.text if found else ""
+        stages, seconds = self._said_waiting
+        if found is None:
+            self._said_waiting = (0, 0.0)
+        elif self._bars is None and (found.stages != stages or found.seconds >= 2 * seconds):
+            self._console.print(found.text, soft_wrap=True)
+            self._said_waiting = (found.stages, found.seconds)
 
     def _tell_restarts(self, running: _Running) -> None:
         starts = read_starts(running.job.folder)
@@ -119,13 +156,17 @@ class View:
 
     def _show_all(self) -> None:
         if self._bars is not None:
-            words = (self._says, duration(time.monotonic() - self._since))
+            words = (self._says, self._waits, duration(time.monotonic() - self._since))
             name = f"{self._done} of {self._total} stages"
             self._bars.update(self._all, description=name, completed=self._done, text=", ".join(filter(None, words)))
 
     def _show(self, running: _Running, progress: Progress | None) -> None:
         progress = progress if progress and progress.total else None
         name, text = running.job.label, _text(running, progress) if progress else "starts"
+        if progress is None and running.starting_since is None:
+            running.starting_since = time.monotonic()
+        elif progress is not None:
+            running.starting_since = None
         if self._bars is None:
             if running.said != text:
                 self._console.print(f"{name}  {text}", soft_wrap=True)

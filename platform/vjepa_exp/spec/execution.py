@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
 
 GpuName = Literal["A100", "H100", "H200"]
 Parallel = Literal["ddp", "fsdp"]
+ResourceName = Annotated[str, Field(min_length=1, max_length=100)]
 ReaderChoice = Literal["auto", "pyav", "torchcodec", "decord"]
 DEFAULT_CACHE_GIB = 50.0
 
@@ -27,6 +28,17 @@ class ExecutionSpec(Spec):
     )
     currency: str = Field("USD", max_length=8)
     workers: PositiveInt = Field(1, description="Data-parallel training workers of one stage.")
+    min_workers: PositiveInt | None = Field(
+        None, description="Of them, with which a stage starts where nodes are missing; None: all."
+    )
+    wait_s: PositiveFloat = Field(
+        300.0, description="Seconds that a start waits for all workers of a stage before it takes min_workers or more."
+    )
+    worker_resources: dict[ResourceName, PositiveFloat] = Field(
+        {},
+        description="What a training worker asks of Ray besides one CPU, and one GPU on cuda: {memory: 6.0e10}, or a "
+        "resource of your nodes.",
+    )
     threads: PositiveInt | None = Field(None, description="Torch threads of a CPU worker.")
     micro_batch: PositiveInt | None = Field(None, description="Clips per forward pass; None: one mask group.")
     parallel: Parallel = Field(
@@ -78,3 +90,14 @@ class ExecutionSpec(Spec):
     def slices(self) -> int:
         """Into how many the networks of a pretraining are cut."""
         return self.workers if self.parallel == "fsdp" else 1
+
+    @model_validator(mode="after")
+    def _elastic(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        return self
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which no stage starts."""
+        return self.min_workers or self.workers

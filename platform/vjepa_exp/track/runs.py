@@ -87,6 +87,7 @@ class Runs:
         for start in starts[entry.starts :]:
             values = {f"start.{phase}_s": seconds for phase, seconds in start.seconds.items()}
             values |= {"start.total_s": start.total, "start.repeated_steps": start.repeated}
+            values |= {"start.lost_s": start.lost, "start.workers": start.workers}
             self.connection.client.log_batch(entry.run_id, metrics=metrics(values, start.step, start.time))
             entry.starts += 1
             self.ledger.save()

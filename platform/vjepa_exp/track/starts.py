@@ -21,12 +21,17 @@ class Start:
             start), `workers` (until the training process runs), `restore` (manifests, networks, checkpoint), `batch`
             (until the first batch is there) and `step`. The first two are missing where they were over long ago: for a
             stage that waited for others, and for workers that are replaced.
+        lost: seconds that the loss of workers has cost: from the checkpoint that they had left to the end of the first
+            step. 0 where a run begins or is begun again: what lies between two runs is not lost.
+        workers: training processes.
     """
 
     step: int
     repeated: int
     time: float
     seconds: dict[str, float]
+    lost: float = 0.0
+    workers: int = 1
 
     @property
     def total(self) -> float:
@@ -36,7 +41,9 @@ class Start:
     def __str__(self) -> str:
         parts = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in self.seconds.items())
         again = f", {self.repeated} steps done again" if self.repeated else ""
-        return f"at step {self.step} after {self.total:.0f} s ({parts}{again})"
+        lost = f"; {self.lost:.0f} s lost" if self.lost else ""
+        workers = f", {self.workers} workers" if self.workers > 1 else ""
+        return f"at step {self.step} after {self.total:.0f} s ({parts}{again}){lost}{workers}"
 
 
 def note_start(folder: Path, start: Start) -> None:

@@ -116,7 +116,10 @@ def test_a_second_run_on_one_store_is_told_who_holds_it(store: Store) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=rf"in use by process {other.pid} \(.*\), since 20"), store.lock():
+        with (
+            pytest.raises(UserError, match=rf"in use by process {other.pid} \(.*\) on .*, since 20.* delete .*lock"),
+            store.lock(),
+        ):
             pass
         other.kill()
     with store.lock():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_exp.runtime import hold
-from vjepa_exp.runtime.hold import held
+from vjepa_exp.runtime.hold import forget_nodes, held, last_nodes
 
 HOLDER = """
 import sys, time
@@ -46,7 +46,18 @@ def test_one_that_does_not_go_is_reported(
     holder: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hold, "PATIENCE_S", 0.3)
-    with pytest.raises(RuntimeError, match="another process has trained"), held(tmp_path):
+    with pytest.raises(RuntimeError, match=rf"another process has trained.*{holder.pid} on .*delete"), held(tmp_path):
         pass
     holder.kill()
     holder.wait()
+
+
+def test_the_nodes_of_the_last_one_are_known_until_they_are_forgotten(tmp_path: Path) -> None:
+    assert last_nodes(tmp_path) == frozenset()
+    with held(tmp_path, ["a", "b", "c"]):
+        pass
+    with held(tmp_path, ["b"]):
+        assert last_nodes(tmp_path) == {"b"}
+    assert last_nodes(tmp_path) == {"b"}
+    forget_nodes(tmp_path)
+    assert last_nodes(tmp_path) == frozenset()

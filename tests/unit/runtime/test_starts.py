@@ -64,3 +64,13 @@ def test_steps_that_are_done_again_are_counted_and_only_one_worker_writes(tmp_pa
         train(StartClock(job(tmp_path), World(rank, 2), 40, entered=time.time()))
     (start,) = read_starts(tmp_path)
     assert start.repeated == 7
+
+
+def test_what_a_loss_of_workers_costs_counts_from_their_last_checkpoint(tmp_path: Path) -> None:
+    now = time.time()
+    train(StartClock(job(tmp_path, ready=now - 2, lost_since=now - 30), World(1, 2), 40, entered=now))
+    train(StartClock(job(tmp_path, ready=now - 2, lost_since=now - 30), World(0, 2), 40, entered=now))
+    (start,) = read_starts(tmp_path)
+    assert start.lost == pytest.approx(start.time - (now - 30), abs=0.01)
+    assert start.workers == 2
+    assert f"; {start.lost:.0f} s lost, 2 workers" in str(start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from vjepa_exp.runtime import view as view_module
 from vjepa_exp.runtime.job import StageJob
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.runtime.view import View
+from vjepa_exp.runtime.waiting import Waiting
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.stages import DataRecipe
-from vjepa_exp.track.progress import PROGRESS, Progress
+from vjepa_exp.track.progress import PROGRESS, STARTS, Progress
 from vjepa_exp.track.starts import Start, note_start
 
 
@@ -24,6 +26,7 @@ from vjepa_exp.track.starts import Start, note_start
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(view_module, "LIVE_S", 0.02)
     monkeypatch.setattr(view_module, "PIPED_S", 0.02)
+    monkeypatch.setattr(view_module, "ASK_S", 0.05)
 
 
 @pytest.fixture
@@ -83,3 +86,24 @@ def test_a_restart_is_said_when_it_is_over(job: StageJob) -> None:
         view.ended(job, "loss 0.1")
     assert "pretrain tube  resumed at step 400 after 14 s (ray 4.0, batch 10.0, 3 steps done again)" in out.getvalue()
     assert "step 0" not in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stage_that_waits_for_nodes_is_told_of_until_it_works(job: StageJob, terminal: bool) -> None:
+    def ask_ray(starting: Sequence[tuple[Slots, float]]) -> Waiting | None:
+        asked.append(len(starting))
+        return Waiting(1, starting[0][1], f"waits for {starting[0][0].workers} worker") if starting else None
+
+    out, asked = StringIO(), list[int]()
+    with View(Console(file=out, force_terminal=terminal, width=200), 0, 1) as view:
+        view.on_cluster(ask_ray)
+        view.begun(job)
+        wait_for(out, "waits for 1 worker")
+        Progress("step", 10, 100).write(job.folder)
+        while asked[-1]:
+            time.sleep(0.01)
+        STARTS.write(job.folder)  # its workers are lost
+        while not asked[-1]:
+            time.sleep(0.01)
+        view.ended(job, "loss 0.1")
+    assert terminal or 2 <= out.getvalue().count("waits for") <= asked.count(1)
