@@ -154,7 +154,9 @@ def draw(moments: Sequence[Moment], nodes: int, path: Path) -> None:
     above.fill_between(times, [one.pending for one in moments], step="post", color="tab:red", alpha=0.35, lw=0)
     above.set_ylabel("waiting")
     above.set_title("stages whose workers wait for a node", fontsize=9, loc="left")
-    below.step(times, [one.up + one.coming for one in moments], where="post", color="0.6", ls=":", label="asked for")
+    # for a moment Ray has a node that is up in both lists
+    asked = [min(one.up + one.coming, nodes) for one in moments]
+    below.step(times, asked, where="post", color="0.6", ls=":", label="nodes asked for")
     below.step(times, [one.up for one in moments], where="post", color="tab:blue", lw=2, label="nodes up")
     training = [one.training for one in moments]
     below.fill_between(times, training, step="post", color="tab:green", alpha=0.35, lw=0, label="workers training")
