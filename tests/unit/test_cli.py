@@ -494,23 +494,3 @@ def test_doctor_says_which_readers_work_and_how_fast(call) -> None:
     for reader in ("pyav", "decord"):
         assert re.search(rf"ok +reader {reader} +\d+ clips/s a core", outcome.out)
     assert re.search(r"(ok|note) +reader torchcodec", outcome.out)
-
-
-def test_a_run_that_a_cluster_can_never_hold_is_refused_in_a_line_before_anything_is_made(call, tmp_path: Path) -> None:
-    sets = ("--set", "execution.device=cuda", "--set", "execution.workers=64")
-    outcome = call("run", TABLE4, "--profile", "smoke", "--cluster", "aws-a100", *sets)
-    assert outcome.code == 2
-    (line,) = outcome.err.splitlines()
-    asked, there = line.split(", but ")
-    assert asked == "error: execution.device is cuda and execution.workers 64"
-    assert there == "there are 32 GPUs at most on the cluster vjepa-a100"
-    assert not list((tmp_path / "runs").glob("data-*"))
-    assert "device GPU, 64 a stage: execution.device says so; on the cluster vjepa-a100: 32 x A100" in outcome.out
-
-
-def test_a_cluster_is_no_file_of_another_kind(call) -> None:
-    outcome = call("run", TABLE4, "--cluster", "nowhere")
-    assert (outcome.code, outcome.err.splitlines()) == (
-        2,
-        ["error: nowhere: no such file. Clusters that come with vjepa-exp: aws-a100, gcp-a100, kuberay-a100"],
-    )

@@ -87,3 +87,21 @@ def test_a_folder_that_cannot_be_written_is_one_line(call, tmp_path: Path) -> No
     code, _, err = call("cluster", "render", "aws-a100")
     assert (code, err.count("\n")) == (2, 1)
     assert "rendered cannot be written" in err
+
+
+def test_a_run_that_a_cluster_can_never_hold_is_refused_in_a_line_before_anything_is_made(call, tmp_path: Path) -> None:
+    sets = ("--set", "execution.device=cuda", "--set", "execution.workers=64")
+    code, out, err = call("run", "table4_masking", "--profile", "smoke", "--cluster", "aws-a100", *sets)
+    (line,) = err.splitlines()
+    asked, there = line.split(", but ")
+    assert (code, asked) == (2, "error: execution.device is cuda and execution.workers 64")
+    assert there == "there are 32 GPUs at most on the cluster vjepa-a100"
+    assert not list((tmp_path / "runs").glob("data-*"))
+    words = " ".join(out.split())
+    assert "device GPU, 64 a stage: execution.device says so; on the cluster vjepa-a100: 32 x A100" in words
+
+
+def test_a_run_on_a_cluster_that_is_not_there_is_refused(call) -> None:
+    code, _, err = call("run", "table4_masking", "--cluster", "nowhere")
+    assert code == 2
+    assert err.startswith("error: nowhere: no such file. Clusters that come with vjepa-exp: aws-a100")
