@@ -29,7 +29,7 @@ def job(workers: int, fewest: int | None, batch: int | None) -> StageJob:
     [
         (16, None, 3072, [16]),
         (16, 4, 3072, [16, 12, 8, 6, 4]),
-        (6, 1, 8, [6, 4, 2, 1]),  # 6 is what the user says, and what training refuses
+        (6, 1, 8, [6, 4, 2, 1]),  # 6 is what the user says
         (4, 2, None, [4, 3, 2]),  # the rows of a probe need not divide
     ],
 )
