@@ -74,11 +74,12 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
 
 
 def worker_counts(job: StageJob) -> list[int]:
-    """Numbers of workers that a stage may be done by, the largest first: all of them share a batch evenly."""
-    recipe, slots = job.stage.recipe, job.slots
-    batch = recipe.pretrain.optim.batch_size if isinstance(recipe, PretrainRecipe) else 0
-    fewer = range(slots.workers - 1, job.execution.fewest_workers - 1, -1)
-    return [slots.workers, *(number for number in fewer if batch % number == 0)]
+    """Numbers of workers that a stage may be done by, the largest first; with FSDP all of them share a batch evenly."""
+    recipe, execution, workers = job.stage.recipe, job.execution, job.slots.workers
+    cut = isinstance(recipe, PretrainRecipe) and execution.parallel == "fsdp"
+    batch = recipe.pretrain.optim.batch_size if cut else 0
+    fewer = range(workers - 1, execution.fewest_workers - 1, -1)
+    return [workers, *(number for number in fewer if batch % number == 0)]
 
 
 def _fitting(job: StageJob) -> int | None:
