@@ -75,9 +75,9 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
 
 def worker_counts(job: StageJob) -> list[int]:
     """Numbers of workers that a stage may be done by, the largest first; with FSDP all of them share a batch evenly."""
-    recipe, execution, workers = job.stage.recipe, job.execution, job.slots.workers
-    cut = isinstance(recipe, PretrainRecipe) and execution.parallel == "fsdp"
-    batch = recipe.pretrain.optim.batch_size if cut else 0
+    recipe, execution, workers, batch = job.stage.recipe, job.execution, job.slots.workers, 0
+    if isinstance(recipe, PretrainRecipe) and execution.parallel == "fsdp":
+        batch = recipe.pretrain.optim.batch_size
     fewer = range(workers - 1, execution.fewest_workers - 1, -1)
     return [workers, *(number for number in fewer if batch % number == 0)]
 
