@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from vjepa_exp.runtime.environment import of_the_cluster
 from vjepa_exp.spec.errors import UserError
 
 OBJECT_STORE_BYTES = 2**30
+ANSWER_S = 10.0
 WATCH_S = 1.0
 LOST_SIGNAL = signal.SIGUSR2
 """Not SIGUSR1: Tune takes that for itself and ends its experiment without a word."""
@@ -136,11 +138,26 @@ def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> 
 
 
 def _join(address: str, verbose: bool, level: int) -> None:
+    _require_answer(address)
     try:
         environment = {"env_vars": of_the_cluster()}
         ray.init(address=address, runtime_env=environment, log_to_driver=verbose, logging_level=level)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try for many minutes, without a word."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto"
+        return
+    try:
+        socket.create_connection((host, int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"nothing answers at {address} ({reason}): is the cluster up, and is this the address of its head?"
+        ) from None
 
 
 def can_become() -> dict[str, int] | None:

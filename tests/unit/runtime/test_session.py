@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from vjepa_exp.runtime.session import ray_session
+from vjepa_exp.spec.errors import UserError
+
 CODE = """
 from vjepa_exp.runtime.environment import prepare
 prepare(None, verbose=False)
@@ -43,6 +46,15 @@ def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
     assert done.stdout.startswith("Ray does not start on this machine")
     assert "/dev/null/ray" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999", "no.such.host.invalid:6379"]
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str) -> None:
+    with pytest.raises(UserError, match=f"nothing answers at {address} ") as caught, ray_session(address, 1, 0):
+        pass
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.ray
