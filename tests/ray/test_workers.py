@@ -1,4 +1,7 @@
-"""Workers of Ray Train that share sharded networks: the samples of one worker and, to rounding, its numbers."""
+"""Workers of Ray Train that share sharded networks: the samples of one worker and, to rounding, its numbers.
+
+`tests/unit/train/test_parallel.py` shows the numbers on processes without Ray, in `make test`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,12 @@ from vjepa_exp.runtime.runner import run
 from vjepa_exp.runtime.samples import SAMPLES
 from vjepa_exp.spec.datasets import Registry
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ray_session"),
+    pytest.mark.timeout(900),
+]
 
 SHORT = (
     "recipe.evaluate={}",
