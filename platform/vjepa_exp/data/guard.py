@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,7 @@ R = TypeVar("R")
 # Not forked: the caller may run threads (Ray, MLflow), and a fork would copy their locks.
 _spawn = get_context("spawn")
 _ORPHAN_S = 60.0  # a child that hangs ends itself so long after its parent should have ended it
+_NOTED_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Guard(Generic[T, R]):
         except (EOFError, OSError):
             process.join()
             self._end()
-            return Lost(f"its process died{_how(process.exitcode)}")
+            return Lost(f"its process died{_how(_exit_code(process))}")
         self._end()
         return Lost(f"its process did not come back in {self._deadline_s:.0f} s")
 
@@ -116,7 +118,7 @@ class Guard(Generic[T, R]):
             mine.recv()  # imports may take longer than an item is given
         except EOFError:
             process.join()
-            raise RuntimeError(f"a process for {self._work} could not start{_how(process.exitcode)}") from None
+            raise RuntimeError(f"a process for {self._work} could not start{_how(_exit_code(process))}") from None
         return process, mine
 
 
@@ -154,6 +156,19 @@ def _done(work: Callable[[Any], Any], item: Any) -> Any:
     except Exception as error:  # noqa: BLE001 (one file of millions: its reason, not the end of all)
         lines = str(error).strip().splitlines()
         return Lost(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)
+
+
+def _exit_code(process: Any) -> int | None:
+    """That of a process which has ended.
+
+    A thread that starts a child asks after all others, too; what it learns of this one it notes a moment later than
+    this thread hears that there is nothing left to learn.
+    """
+    deadline = time.monotonic() + _NOTED_S
+    code: int | None
+    while (code := process.exitcode) is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return code
 
 
 def _how(exitcode: int | None) -> str:

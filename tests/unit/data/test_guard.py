@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
@@ -22,6 +23,13 @@ def test_a_death_is_told_by_its_signal_and_the_others_get_their_results() -> Non
         3: Lost("its process died by SIGSEGV"),
         4: None,
     }
+
+
+def test_a_death_that_another_thread_heard_of_first_is_told_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = iter([None, None, -signal.SIGSEGV])
+    monkeypatch.setattr(BaseProcess, "exitcode", property(lambda _: next(codes)))
+    guard = Guard(signal.raise_signal, deadline_s=60)
+    assert guard(signal.SIGSEGV) == Lost("its process died by SIGSEGV")
 
 
 def test_what_does_not_come_back_is_ended_and_does_not_hold_up_the_others() -> None:
