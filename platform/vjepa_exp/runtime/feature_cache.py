@@ -35,7 +35,7 @@ from vjepa_exp.train.probe import HeldOut
 from vjepa_exp.train.world import World
 from vjepa_models.encoder import VideoEncoder
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same clips start to have other features."""
 
 Split = Literal["train", "val"]
@@ -66,7 +66,7 @@ def stored_features(
     job, recipe = jobs[0], probe_recipe(jobs[0])
     assert job.features is not None
     views = recipe.probe.views if split == "val" else 1
-    file = job.features / f"{_key(job.stage, recipe, split, views)}.safetensors"
+    file = job.features / f"{features_name(job.stage, split, views)}.safetensors"
     with _one_at_a_time(file, world):
         if world.gather(file.is_file())[0]:
             return read_features(file, world.device)
@@ -110,12 +110,24 @@ def my_share(features: Features, world: World) -> HeldOut:
     return HeldOut([part], len(features.position) + len(features.unreadable))
 
 
-def _key(stage: Stage, recipe: ProbeRecipe, split: Split, views: int) -> str:
-    pretrain = stage.input("pretrain")
-    of = pretrain.fingerprint if pretrain else {"model": recipe.model.model_dump(), "seed": recipe.seed}
+def features_name(stage: Stage, split: Split, views: int) -> str:
+    """A digest of what features depend on, the data set's name included: demo sets of one family share their digest."""
+    recipe, pretrain = stage.recipe, stage.input("pretrain")
+    assert isinstance(recipe, ProbeRecipe)
     spec = recipe.probe
-    clips = {"clip": spec.clip.model_dump(), "clips": spec.clips, "views": views, "precision": spec.precision}
-    return digest({"format": FORMAT, "encoder": of, "data": recipe.digests[spec.dataset], "split": split, **clips})
+    return digest(
+        {
+            "format": FORMAT,
+            "encoder": pretrain.fingerprint if pretrain else {"model": recipe.model.model_dump(), "seed": recipe.seed},
+            "dataset": spec.dataset,
+            "data": recipe.digests[spec.dataset],
+            "split": split,
+            "clip": spec.clip.model_dump(),
+            "clips": spec.clips,
+            "views": views,
+            "precision": spec.precision,
+        }
+    )
 
 
 @contextmanager

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from vjepa_exp.evals.coverage import Unreadable
-from vjepa_exp.runtime.feature_cache import read_features, write_features
+from vjepa_exp.graph.stage import Stage
+from vjepa_exp.runtime.feature_cache import features_name, read_features, write_features
+from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.evaluate import AttentiveProbe
+from vjepa_exp.spec.model import ModelSpec
+from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.features import Features
 
 CPU = torch.device("cpu")
@@ -43,3 +49,26 @@ def test_a_place_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog: 
     write_features(tmp_path / "absent" / "kept.safetensors", FEATURES)
     assert "features are not kept" in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def probe(dataset: str = "demo_motion", digest: str = "family", seed: int = 0, **changes: Any) -> Stage:
+    spec = AttentiveProbe(kind="attentive_probe", dataset=dataset, **{"clip": ClipSpec(), **changes})
+    digests = {"demo_motion": digest, "demo_appearance": digest}
+    recipe = ProbeRecipe(seed=seed, model=ModelSpec(), encoder="random_init", probe=spec, digests=digests)
+    return Stage("probe", dataset, recipe)
+
+
+def test_only_what_gives_the_same_features_shares_a_file() -> None:
+    name = features_name(probe(), "val", 1)
+    assert name == features_name(probe(label_fraction=0.1), "val", 1)
+    others = [
+        features_name(probe("demo_appearance"), "val", 1),  # demo sets of a family have one digest
+        features_name(probe(digest="another"), "val", 1),
+        features_name(probe(seed=1), "val", 1),
+        features_name(probe(clips=2), "val", 1),
+        features_name(probe(clip=ClipSpec(num_frames=4)), "val", 1),
+        features_name(probe(precision="fp32"), "val", 1),
+        features_name(probe(), "train", 1),
+        features_name(probe(), "val", 3),
+    ]
+    assert len({name, *others}) == 1 + len(others)
