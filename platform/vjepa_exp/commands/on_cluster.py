@@ -14,7 +14,7 @@ from vjepa_exp.commands.console import columns, prose
 from vjepa_exp.commands.planned import Planned, PlannedStage
 from vjepa_exp.commands.plans import amount
 from vjepa_exp.graph.cost import DECODING
-from vjepa_exp.graph.demand import ASSUMED, Demand, Range, cluster_device, decoders, demand
+from vjepa_exp.graph.demand import ASSUMED, Demand, Range, cluster_device, demand
 from vjepa_exp.graph.joint import kind_of_work
 from vjepa_exp.graph.outlook import decoding_share
 from vjepa_exp.report.words import roughly
@@ -182,7 +182,7 @@ def _micro_batches(plan: OnCluster) -> Iterable[str]:
 def _decoding(plan: OnCluster) -> str:
     asked = [one for _, one in plan.rows]
     group, decode = plan.cluster.gpu, plan.cluster.decode
-    started = _ints(decoders(row.execution) for row, _ in plan.rows)
+    started = _ints(row.execution.decoders for row, _ in plan.rows)
     best, worst = (sum(one.limit == words for one in asked) for words in ("decoding", "decoding at worst"))
     low, high = decoding_share(asked)
     more = decode.max_nodes * decode.cpus / (group.max_nodes * group.gpus_per_node) if decode else 0.0

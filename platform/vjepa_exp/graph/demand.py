@@ -99,7 +99,7 @@ def demand(stage: Stage, cost: StageCost, execution: ExecutionSpec, cluster: Clu
     micro_batch, memory = _fitting(stage, cost, execution, cluster, registry)
     if micro_batch is not None:
         execution = execution.model_copy(update={"micro_batch": micro_batch})
-    nodes, cpus = ceil(gpus / group.gpus_per_node), gpus * (1 + decoders(execution))
+    nodes, cpus = ceil(gpus / group.gpus_per_node), gpus * (1 + execution.decoders)
     elsewhere = max(0, cpus - nodes * group.cpus)
     decode_nodes = ceil(elsewhere / cluster.decode.cpus) if cluster.decode else 0
     device = cluster_device(cluster)
@@ -141,11 +141,6 @@ def cluster_device(cluster: ClusterSpec) -> Device:
     return replace(GPUS[name], name=f"{name} {memory}GB", memory_bytes=memory * 10**9)
 
 
-def decoders(execution: ExecutionSpec) -> int:
-    """Decoding processes of one worker: the execution names those of a stage, which its workers share evenly."""
-    return ceil(execution.decode_workers / execution.workers)
-
-
 def restart_s(cluster: ClusterSpec) -> float:
     """From the loss of a node until its stage trains again, the reading of a checkpoint left out."""
     return 60 * cluster.gpu.start_minutes + STAGE_START_S
@@ -159,10 +154,10 @@ def _check_size(stage: Stage, execution: ExecutionSpec, cluster: ClusterSpec) ->
             f"{stage.id} asks for {gpus} GPUs (execution.workers), cluster '{cluster.name}' has {there} at most: lower "
             "execution.workers or raise gpu.max_nodes"
         )
-    cpus = gpus * (1 + decoders(execution))
+    cpus = gpus * (1 + execution.decoders)
     if cpus > (cores := group.max_nodes * group.cpus + (decode.max_nodes * decode.cpus if decode else 0)):
         raise UserError(
-            f"{stage.id} holds {cpus} CPUs (execution.workers {gpus}, each with {decoders(execution)} of "
+            f"{stage.id} holds {cpus} CPUs (execution.workers {gpus}, each with {execution.decoders} of "
             f"execution.decode_workers {execution.decode_workers}), cluster '{cluster.name}' has {cores} at most: "
             "lower execution.decode_workers or raise decode.max_nodes"
         )
@@ -241,7 +236,7 @@ def _span(computing: Range | None, decoding: Range, waiting: float) -> tuple[Ran
 def _decoding_hours(cost: StageCost, execution: ExecutionSpec) -> Range:
     """What the stage's decoding processes would take alone, at best and at worst."""
     slow, fast = IMAGES_PER_CORE if cost.images else VIDEO_CLIPS_PER_CORE
-    clips_per_core = (cost.clips or 0) / (execution.workers * decoders(execution))
+    clips_per_core = (cost.clips or 0) / (execution.workers * execution.decoders)
     return clips_per_core / fast / HOUR, clips_per_core / slow / HOUR
 
 

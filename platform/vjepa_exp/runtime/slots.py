@@ -89,7 +89,7 @@ def choose_slots(
         device=device,
         concurrent=concurrent,
         workers=workers,
-        decode_workers=_decoders(execution),
+        decode_workers=execution.decoders,
         threads=execution.threads or max(1, machine.cores // (concurrent * workers)),
         asks=asks,
         joined=joined,
@@ -127,12 +127,7 @@ def _offered(machine: Machine) -> dict[str, int]:
     return {"GPU": len(machine.gpus), "CPU": machine.cores}
 
 
-def _decoders(execution: ExecutionSpec) -> int:
-    """Of one training process: the execution names those of a stage."""
-    return ceil(execution.decode_workers / execution.workers)
-
-
 def _limited(execution: ExecutionSpec, asks: dict[str, float], joined: bool) -> dict[str, float]:
     """What one worker and its decoders take of what is counted."""
     gpus = {"GPU": asks["GPU"]} if asks.get("GPU") else {}
-    return gpus | ({"CPU": asks["CPU"] + _decoders(execution)} if joined else {})
+    return gpus | ({"CPU": asks["CPU"] + execution.decoders} if joined else {})

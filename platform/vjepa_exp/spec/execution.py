@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -96,6 +97,11 @@ class ExecutionSpec(Spec):
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
         return self
+
+    @property
+    def decoders(self) -> int:
+        """Decoding processes of one worker: `decode_workers` are those of a stage, which its workers share evenly."""
+        return ceil(self.decode_workers / self.workers)
 
     @property
     def fewest_workers(self) -> int:

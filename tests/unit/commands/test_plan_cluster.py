@@ -9,24 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vjepa_exp.cli import main
-
 Call = Callable[..., tuple[int, str, str]]
 TABLE6 = ("plan", "table6_frozen", "--profile", "paper", "--cluster")
 PRICE = 'price_per_hour: {on_demand: 10, spot: 4, source: "made up for a test, 1 May 2026"}'
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    monkeypatch.chdir(tmp_path)
-
-    def _call(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return _call
 
 
 @pytest.fixture

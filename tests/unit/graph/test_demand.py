@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vjepa_exp.graph.cost import GPUS, hours, stage_cost
-from vjepa_exp.graph.demand import Demand, decoders, demand, restart_s
+from vjepa_exp.graph.demand import Demand, demand, restart_s
 from vjepa_exp.graph.losses import extra_share
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.stage import Stage
@@ -115,7 +115,7 @@ def test_a_cluster_that_is_too_small_is_one_line(
 
 
 def test_decoders_of_a_stage_are_shared_by_its_workers() -> None:
-    assert [decoders(ExecutionSpec(workers=n, decode_workers=64)) for n in (1, 8, 12, 100)] == [64, 8, 6, 1]
+    assert [ExecutionSpec(workers=n, decode_workers=64).decoders for n in (1, 8, 12, 100)] == [64, 8, 6, 1]
 
 
 def test_enough_decoders_leave_the_hours_to_the_gpus(plan: Plan, asks: Asks) -> None:
