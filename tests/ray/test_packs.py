@@ -1,36 +1,69 @@
-"""A sweep of probes on one pass of the encoder: the numbers of probes that each have their own."""
+"""A sweep of probes on one pass of the encoder: the numbers of probes that each have their own, whatever happens."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
 
 from vjepa_exp.graph.plan import Plan
+from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Store
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.track.journal import JOURNAL, read_journal
+from vjepa_exp.track.starts import read_starts
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(600)]
 
 RATES = "vary={search: {space: {evaluate.clips.optim.lr: {kind: grid, values: [0.01, 0.001]}}}}"
+LONG = ("recipe.evaluate.clips.augment={kind: crop_flip}", "recipe.evaluate.clips.optim.epochs=60")
+"""120 steps on clips that the encoder sees anew in every epoch."""
+KEEPING = ("execution.checkpoint_every=20", "execution.log_every=1", "execution.max_failures=1")
 
 
-def test_probes_on_one_pass_are_those_of_their_own_passes(
+def probes_of(plan: Plan) -> list[Stage]:
+    return [stage for stage in plan.stages if stage.kind == "probe"]
+
+
+@contextmanager
+def losing(folder: Path, *losses: tuple[int, signal.Signals]) -> Iterator[None]:
+    """Send the training process of a stage a signal at some steps, each after another start."""
+
+    def lose() -> None:
+        for number, (step, how) in enumerate(losses):
+            while len(read_starts(folder)) <= number or read_journal(folder / JOURNAL)[-1]["step"] < step:
+                time.sleep(0.01)
+            [worker] = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.cmdline()[0]]
+            worker.send_signal(how)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    yield
+    thread.join(timeout=60)
+    assert not thread.is_alive(), "the run was over before"
+
+
+def test_probes_on_one_pass_that_is_lost_twice_are_those_of_their_own_passes(
     make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
 ) -> None:
     stores, beside = [], []
-    # One of the two probes is that of the study, which had a pass of its own.
-    for limit, kinds in (("null", ["pretrain"]), ("1", ["pretrain", "probe"])):
-        plan, registry = make_plan("baselines=[]", RATES, f"execution.probes_per_pass={limit}")
-        store = make_store(f"runs-{limit}", *kinds)
-        assert run(plan, store, registry, Console(quiet=True)).complete
+    for limit in ("null", "1"):
+        plan, registry = make_plan("baselines=[]", RATES, *LONG, *KEEPING, f"execution.probes_per_pass={limit}")
+        store, probes = make_store(f"runs-{limit}", "pretrain"), probes_of(plan)
+        losses = [(30, signal.SIGTERM), (90, signal.SIGKILL)] if limit == "null" else []
+        with losing(store.path(probes[0]), *losses):
+            assert run(plan, store, registry, Console(quiet=True)).complete
         stores.append(store)
-        probes = [stage for stage in plan.stages if stage.kind == "probe"]
         beside.append(
             {json.loads((store.path(one) / "record.json").read_text())["execution"]["beside"] for one in probes}
         )
@@ -38,11 +71,17 @@ def test_probes_on_one_pass_are_those_of_their_own_passes(
     together, alone = stores
     assert len(probes) == 2
     for stage in probes:
+        first, on_notice, killed = read_starts(together.path(stage))
+        assert (first.step, len(read_starts(alone.path(stage)))) == (0, 1)
+        assert on_notice.step >= 30  # a checkpoint of that very step
+        assert on_notice.repeated <= 1
+        assert killed.step >= 80
+        assert not (together.path(stage) / "checkpoint").exists()
         records = [store.record(stage) for store in stores]
         assert records[0] is not None
         assert records[1] is not None
         assert records[0].metrics == records[1].metrics
         mine, theirs = (torch.load(store.path(stage) / "probe.pt", weights_only=True) for store in stores)
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-        losses = [[row["loss"] for row in read_journal(store.path(stage) / JOURNAL)] for store in (together, alone)]
-        assert losses[0] == losses[1]
+        told = [[(row["step"], row["loss"]) for row in read_journal(s.path(stage) / JOURNAL)] for s in stores]
+        assert told[0] == told[1]

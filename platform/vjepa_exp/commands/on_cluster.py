@@ -231,7 +231,7 @@ def _losses(plan: OnCluster) -> str:
     return (
         f"{text}, {60 * plan.cluster.gpu.start_minutes:.0f} s until a node is back, checkpoints at {speed:g} MB/s "
         f"(storage.mb_per_s); extra is expected to be least with {low:.0f} to {high:.0f} steps between checkpoints, "
-        f"execution.checkpoint_every is {steps}; a probe writes none and begins anew"
+        f"execution.checkpoint_every is {steps}; the test of a probe begins anew"
     )
 
 
@@ -240,8 +240,9 @@ def _doomed(plan: OnCluster) -> Iterable[str]:
     if rows:
         worst = max(rows, key=lambda row: plan.demands[row.stage.fingerprint].extra)
         yield (
-            f"!: {len(rows)} stages without checkpoints would take more than twice as long at worst (most: "
-            f"{worst.stage.id}): give them nodes that stay (gpu.spot: false), or more execution.workers"
+            f"!: {len(rows)} stages would take more than twice as long at worst (most: {worst.stage.id}): write "
+            "checkpoints more often (--set execution.checkpoint_every=...), give them nodes that stay "
+            "(gpu.spot: false), or more execution.workers"
         )
 
 

@@ -15,6 +15,7 @@ from vjepa_exp.commands.console import console, grid
 from vjepa_exp.graph.store import RECORD
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.problems import nearest
+from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.train import checkpoint as training
 from vjepa_exp.train.pretrain import initial_state
 from vjepa_exp.train.verify import verify as compare
@@ -159,7 +160,7 @@ def _pretrained(stage: str, store: Path) -> tuple[PretrainedModel, int]:
             f"'{stage}' is neither a folder made by vjepa-exp weights import nor a finished pretrain stage in the "
             f"store {store}.{nearest(stage, known)} Stages: {', '.join(known) or 'none'}"
         )
-    saved = training.read_checkpoint(folder / "checkpoint")
+    saved = training.read_checkpoint(folder / "checkpoint", PretrainRecipe)
     recipe = saved.recipe
     if recipe.pretrain.objective.kind != "features":
         raise UserError(f"{stage} predicts {recipe.pretrain.objective.kind}: the released layout has no place for it")

@@ -60,6 +60,10 @@ class StageCost:
     """Whether the clips are still images, of which one frame is decoded."""
     pass_flops: float | None = None
     """Of the total, what a probe's frozen encoder takes: once for all probes that share its pass."""
+    kept_steps: int = 0
+    """Training steps that are not done again from a checkpoint; 0 where that would spare next to nothing."""
+    kept_share: float = 0.0
+    """What they are of the stage's work; the rest is the test of a probe, which begins anew."""
 
     @property
     def riding(self) -> StageCost:
@@ -166,6 +170,8 @@ def _pretrain_cost(recipe: PretrainRecipe, execution: ExecutionSpec) -> StageCos
         clips=clips,
         decoded_bytes=clips * clip_bytes(clip),
         memory_bytes=pretrain_memory(recipe, execution, parameters, draws),
+        kept_steps=pretrain.optim.iterations,
+        kept_share=1.0,
     )
 
 
@@ -187,6 +193,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
     repeats = probe.clip.num_frames if holds_images(probe.dataset, registry) else 1  # of a frame, by the worker
     clips = total = on_pass = None
     together = 1  # probes in memory
+    steps, share = 0, 0.0
     if size:
         train = round(size.train * probe.label_fraction)
         shown = train * probe.optim.epochs
@@ -199,6 +206,8 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
             if not isinstance(probe.augment, NoAugment):
                 encoded += rounds * (held_out + (train - held_out) * probe.optim.epochs)
             shown += candidates * (train - held_out) * probe.optim.epochs
+        elif not isinstance(probe.augment, NoAugment):
+            steps, share = probe.optim.epochs * max(1, train // probe.optim.batch_size), encoded / (encoded + tested)
         clips = (encoded + tested) * probe.clips
         on_pass = (encoded + tested) * encode
         total = on_pass + (shown * (1 + BACKWARD) + tested) * classify
@@ -214,6 +223,8 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         memory_bytes=probe_memory(recipe, execution, parameters * together),
         images=holds_images(probe.dataset, registry),
         pass_flops=on_pass,
+        kept_steps=steps,
+        kept_share=share,
     )
 
 

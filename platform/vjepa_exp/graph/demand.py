@@ -36,13 +36,13 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Checkpoints of a pretraining."""
+    """Checkpoints of a pretraining or a probe."""
 
     size_bytes: int
     write_s: float
     """At the storage's speed."""
     interval_s: Range
-    """Between two, at best and at worst."""
+    """Between two, at best and at worst; the test of a probe counts as one where it is longer."""
     steps: int
     best_steps: Range | None
     """Steps between two with which least is lost, at worst and at best; None where no rate of losses is stated."""
@@ -78,7 +78,7 @@ class Demand:
     read_bytes_per_s: Range | None
     """Files of videos and images."""
     checkpoints: Checkpoints | None
-    """None: the stage writes none and begins anew after a loss."""
+    """None: the stage writes none that would spare it much, and begins anew after a loss."""
     extra: Range
     """Expected share of time for losses and checkpoints, at best and at worst."""
     node_hours: Range | None
@@ -252,12 +252,14 @@ def _reading(stage: Stage, cost: StageCost, span: Range | None) -> Range | None:
 def _checkpoints(
     stage: Stage, cost: StageCost, execution: ExecutionSpec, cluster: ClusterSpec, span: Range | None, nodes: int
 ) -> Checkpoints | None:
-    if not isinstance(stage.recipe, PretrainRecipe) or span is None:
+    if not isinstance(stage.recipe, PretrainRecipe | ProbeRecipe) or not cost.kept_steps or span is None:
         return None
     size = checkpoint_bytes(stage.recipe, cost.parameters)
     write_s = size / (cluster.storage.mb_per_s * 1e6)
-    step_s = [hours * HOUR / stage.recipe.pretrain.optim.iterations for hours in span]
-    fast, slow = (execution.checkpoint_every * seconds for seconds in step_s)
+    step_s = [cost.kept_share * hours * HOUR / cost.kept_steps for hours in span]
+    tests = [(1 - cost.kept_share) * hours * HOUR for hours in span]
+    every = min(execution.checkpoint_every, cost.kept_steps)
+    fast, slow = (max(every * step, test) for step, test in zip(step_s, tests, strict=True))
     rate, best = _rate(cluster, nodes), None
     if rate:
         interval = best_interval(rate, write_s)

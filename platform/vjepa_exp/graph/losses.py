@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import expm1, sqrt
 
 from vjepa_exp.graph.network import encoder_parameters
-from vjepa_exp.spec.stages import PretrainRecipe
+from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 
 HOPELESS = 50.0
 """Interruptions expected in one interval, beyond which it does not matter how many: the stage never ends."""
@@ -17,15 +17,15 @@ SAVED = 3 * FLOAT
 """Bytes of a trained parameter in a checkpoint: the weight and two moments of AdamW, in single precision."""
 
 
-def checkpoint_bytes(recipe: PretrainRecipe, parameters: int) -> int:
-    """Size of `state.pt`: trained weights with their moments, and the moving average of the encoder.
+def checkpoint_bytes(recipe: PretrainRecipe | ProbeRecipe, parameters: int) -> int:
+    """Size of `state.pt`: trained weights with their moments, and the moving average of an encoder that is trained.
 
     Args:
-        recipe: of the pretraining.
+        recipe: of the stage.
         parameters: trained ones.
     """
-    average = 0 if recipe.pretrain.objective.kind == "pixels" else FLOAT * encoder_parameters(recipe.model)
-    return SAVED * parameters + average
+    averaged = isinstance(recipe, PretrainRecipe) and recipe.pretrain.objective.kind != "pixels"
+    return SAVED * parameters + (FLOAT * encoder_parameters(recipe.model) if averaged else 0)
 
 
 def extra_share(rate: float, interval_s: float, restart_s: float, write_s: float) -> float:

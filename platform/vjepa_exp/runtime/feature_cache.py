@@ -31,7 +31,7 @@ from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.features import FeatureExtractor, Features, collect, fits_in_memory, share
-from vjepa_exp.train.probe import HeldOut
+from vjepa_exp.train.probe_score import HeldOut
 from vjepa_exp.train.world import World
 from vjepa_models.encoder import VideoEncoder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.evals.coverage import Coverage, Unreadable
@@ -19,7 +18,7 @@ from vjepa_exp.runtime.training_data import training_videos
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.track.journal import JOURNAL, read_journal
 from vjepa_exp.track.starts import STARTS
-from vjepa_exp.train.checkpoint import STATE_FILE, read_step, save_checkpoint
+from vjepa_exp.train.checkpoint import STATE_FILE, save_checkpoint, step_reached
 from vjepa_exp.train.hooks import every
 from vjepa_exp.train.loop import StepInfo
 from vjepa_exp.train.pretrain import pretrain
@@ -42,7 +41,7 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
     source = PretrainSource(manifests, spec.data, recipe.seed, job.execution.reader)
     indexed = [Unreadable(**one) for one in source.unreadable]
     quarantine = Quarantine(job.folder, world, source.num_videos, indexed, job.execution.max_unreadable)
-    step = world.gather(_step(folder) if world.rank == 0 else 0)[0]
+    step = world.gather(step_reached(folder, PretrainRecipe) if world.rank == 0 else 0)[0]
     clock, samples = StartClock(job, world, step, entered), SampleLog(job.folder, world, step)
     rows = Rows(spec.optim.batch_size, spec.optim.iterations, rank=world.rank, world=world.size)
 
@@ -75,10 +74,6 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
             hooks=[clock.done, *reporter.hooks, every(job.execution.checkpoint_every, save), heed],
         )
     return _outcome(job, quarantine.keep())
-
-
-def _step(folder: Path) -> int:
-    return read_step(folder) if (folder / STATE_FILE).is_file() else 0
 
 
 def _outcome(job: StageJob, coverage: Coverage) -> Outcome:

@@ -69,12 +69,21 @@ def probe_recipe(job: StageJob) -> ProbeRecipe:
 
 
 def read_batches(
-    jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str
+    jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str, first: int = 0
 ) -> Iterator[Batch]:
-    """This worker's batches of the first positions of a source, shown as progress while they are read."""
-    first, due, seen = jobs[0], Throttle(), 0
-    rows = first.rows(num_positions, probe_recipe(first).probe.optim.batch_size, world)
-    for batch in stream(source, rows, first.stream_options(source.row_bytes)):
+    """This worker's batches of the first positions of a source, shown as progress while they are read.
+
+    Args:
+        jobs: that want them.
+        world: this worker among its equals.
+        source: of the split.
+        num_positions: of its order.
+        split: what to call it.
+        first: batches that are left out.
+    """
+    job, due, batch_size = jobs[0], Throttle(), probe_recipe(jobs[0]).probe.optim.batch_size
+    rows, seen = job.rows(num_positions, batch_size, world), first * batch_size
+    for batch in stream(source, rows, job.stream_options(source.row_bytes), first):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
             for job in jobs:

@@ -21,6 +21,7 @@ from vjepa_exp.runtime.probe_batches import (
     read_batches,
     training_source,
 )
+from vjepa_exp.runtime.probe_keep import ProbeKeeper
 from vjepa_exp.runtime.quarantine import require, write_quarantine
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
@@ -30,6 +31,7 @@ from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.standing import FAILURE
 from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.features import keeps_training_features
 from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
 from vjepa_exp.train.probe_data import Split, kept_tokens, num_train_positions
 from vjepa_exp.train.world import World
@@ -39,7 +41,7 @@ BY_CLASS = "top1_by_class.json"
 
 
 def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome | Failure]:
-    """Train probes that want the same tokens, and test them.
+    """Train probes that want the same tokens, from their checkpoints where there are some, and test them.
 
     Args:
         jobs: as `graph.packs` puts them together; their recipes differ in nothing that changes tokens or batches.
@@ -51,12 +53,15 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
 
     Raises:
         UserError: data or checkpoint do not fit, or too many videos are unreadable.
+        NodeLeaving: a node of the workers goes; what was trained is in the checkpoints.
     """
     recipes, first = [probe_recipe(job) for job in jobs], jobs[0]
     shared, execution = recipes[0], first.execution
     train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)
     train = training_source(shared, labelled_videos(shared, train_split), execution.reader)
-    clocks = [StartClock(job, world, 0, entered) for job in jobs]
+    keeper = ProbeKeeper(jobs, world, train.fingerprint)
+    steps = list(zip(jobs, keeper.steps, strict=True))
+    clocks = [StartClock(job, world, step, entered) for job, step in steps]
 
     def watched(batches: Iterable[Batch]) -> Iterable[Batch]:
         for clock in clocks:
@@ -65,29 +70,36 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
 
     encoder, num_classes = frozen_encoder(shared, first.checkpoint).to(world.device), len(test_split.classes)
     with ExitStack() as open_reporters:
-        reporters = [open_reporters.enter_context(closing(StepReporter(job, world))) for job in jobs]
-        hooks = [[clock.done, *reporter.hooks] for clock, reporter in zip(clocks, reporters, strict=True)]
+        reporters = [open_reporters.enter_context(closing(StepReporter(job, world, step))) for job, step in steps]
+        hooks = [
+            [clock.done, *reporter.hooks, keeper.hook(job, reporter)]
+            for job, clock, reporter in zip(jobs, clocks, reporters, strict=True)
+        ]
         if uses_cache(first, len(train_split), len(test_split)):
             labelled = labelled_rows(train_split.column("label"), shared.probe.label_fraction, shared.seed)
             known = stored_features(jobs, world, encoder, train_split, "train")
             kept = in_order_of(known, train, labelled)
             held_out = my_share(stored_features(jobs, world, encoder, test_split, "val"), world)
             list(watched([{}]))  # nothing more is waited for
+            tokens = kept_tokens(shared, kept, world, keeper.first)
             results = train_on_tokens(
-                recipes, world, encoder, kept_tokens(shared, kept, world), held_out, num_classes, hooks
+                recipes, world, encoder, tokens, held_out, num_classes, hooks, resume=keeper.resume
             )
         else:
             test = held_out_source(shared, test_split, execution.reader)
             positions = num_train_positions(shared.probe, shared.model, len(train))
+            left_out = 0 if keeps_training_features(shared.probe, shared.model, len(train)) else keeper.first
             results = train_probes(
                 recipes,
                 world,
                 encoder,
-                Split(watched(read_batches(jobs, world, train, positions, "training")), len(train)),
+                Split(watched(read_batches(jobs, world, train, positions, "training", left_out)), len(train)),
                 Split(read_batches(jobs, world, test, len(test), "test"), len(test)),
                 num_classes,
                 micro_batch=execution.micro_batch,
                 hooks=hooks,
+                resume=keeper.resume,
+                first=keeper.first,
             )
     return [probe_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
 

@@ -53,7 +53,7 @@ def run(
     """Do every stage of a plan that the store does not hold yet.
 
     A stage that fails does not stop the others; what stands on it is not reached. Interrupted at any moment, the same
-    call continues: pretraining from its last checkpoint.
+    call continues: training goes on from its last checkpoint.
 
     Args:
         plan: of the study.
@@ -279,7 +279,10 @@ class _Run:
             "seconds": round(seconds, 1),
             "mlflow_run_id": self.tracker.run_id(job.stage),
         }
-        return self.store.commit(job.stage, outcome.metrics, outcome.files, extra)
+        record = self.store.commit(job.stage, outcome.metrics, outcome.files, extra)
+        if job.stage.kind == "probe":
+            shutil.rmtree(job.folder / CHECKPOINT, ignore_errors=True)  # its weights are a file of its own
+        return record
 
 
 def _datasets(stage: Stage) -> list[str]:

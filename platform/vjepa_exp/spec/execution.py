@@ -78,8 +78,7 @@ class ExecutionSpec(Spec):
         description="Keep features of clips that are not augmented in the store: probes with other label fractions, "
         "seeds or settings on the same encoder then need no pass of it.",
     )
-    checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints.")
-    keep_checkpoints: PositiveInt = 2
+    checkpoint_every: PositiveInt = Field(500, description="Steps between checkpoints, of a probe as well.")
     log_every: PositiveInt = Field(10, description="Steps between logged metrics (each costs a device sync).")
     max_failures: NonNegativeInt = Field(2, description="Restarts of one stage from its last checkpoint.")
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = Field(

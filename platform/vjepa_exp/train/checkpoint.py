@@ -1,4 +1,4 @@
-"""Checkpoints of pretraining: everything needed to continue bit for bit, and nothing else.
+"""Checkpoints of training: everything needed to continue bit for bit, and nothing else.
 
 No generator state is among it: every random number is a function of (seed, purpose, index).
 """
@@ -7,29 +7,40 @@ import json
 import os
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from pydantic import ValidationError
 
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.stages import PretrainRecipe
-from vjepa_exp.train.pretrain_step import PretrainState
+from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 
 FORMAT = 1
 STATE_FILE = "state.pt"
 
+R = TypeVar("R", bound=PretrainRecipe | ProbeRecipe)
 
-class Checkpoint(NamedTuple):
+
+class State(Protocol):
+    """What training changes."""
+
+    def state_dict(self, *, keep: bool = True) -> dict[str, Any]:
+        """Everything needed to continue, `step` among it; called on every worker, of which some `keep` it."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; raises RuntimeError or ValueError where it does not fit."""
+
+
+class Checkpoint(NamedTuple, Generic[R]):
     """A checkpoint as read from disk, on the CPU."""
 
-    recipe: PretrainRecipe
+    recipe: R
     order: str
     state: dict[str, Any]
 
 
 def save_checkpoint(
-    folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str, *, writes: bool = True
+    folder: Path, state: State, recipe: PretrainRecipe | ProbeRecipe, order: str, *, writes: bool = True
 ) -> None:
     """Write `folder/state.pt`: aside, synced, renamed, so that a crash leaves the old file or the new one.
 
@@ -59,25 +70,25 @@ def save_checkpoint(
         raise UserError(f"checkpoint {folder} cannot be written: {disk.strerror}") from error
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint; only tensors and plain values, never code.
+def read_checkpoint(folder: Path, kind: type[R]) -> Checkpoint[R]:
+    """Read a checkpoint of a pretraining or of a probe; only tensors and plain values, never code.
 
     Raises:
         UserError: there is none, it is damaged, or it was written by another version.
     """
-    return _read(folder, mapped=False)
+    return _read(folder, kind, mapped=False)
 
 
-def read_step(folder: Path) -> int:
-    """The step of a checkpoint, without reading its tensors.
+def step_reached(folder: Path, kind: type[PretrainRecipe] | type[ProbeRecipe]) -> int:
+    """The step of a checkpoint, without reading its tensors; 0 where there is none.
 
     Raises:
         UserError: as `read_checkpoint`.
     """
-    return int(_read(folder, mapped=True).state["step"])
+    return int(_read(folder, kind, mapped=True).state["step"]) if (folder / STATE_FILE).is_file() else 0
 
 
-def _read(folder: Path, *, mapped: bool) -> Checkpoint:
+def _read(folder: Path, kind: type[R], *, mapped: bool) -> Checkpoint[R]:
     path = folder / STATE_FILE
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -85,26 +96,26 @@ def _read(folder: Path, *, mapped: bool) -> Checkpoint:
         raise UserError(f"no checkpoint in {folder}: {STATE_FILE} is missing") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         if mapped:  # what torch says then is about mapping
-            return _read(folder, mapped=False)
+            return _read(folder, kind, mapped=False)
         reason = str(error).partition("\n")[0] or "it ends too soon"
         raise UserError(f"checkpoint {path} cannot be read: {reason}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise UserError(f"checkpoint {path} has format {found}, this version reads {FORMAT}")
     try:
-        recipe = PretrainRecipe.model_validate_json(content["recipe"])
+        recipe = kind.model_validate_json(content["recipe"])
     except ValidationError as error:
         raise UserError(f"checkpoint {path} holds a recipe that this version cannot read") from error
     return Checkpoint(recipe, content["order"], content["state"])
 
 
-def load_checkpoint(folder: Path, state: PretrainState, recipe: PretrainRecipe, order: str) -> None:
+def load_checkpoint(folder: Path, state: State, recipe: PretrainRecipe | ProbeRecipe, order: str) -> None:
     """Put a checkpoint into `state`.
 
     Raises:
         UserError: the checkpoint cannot be read, or belongs to another recipe, other data or other networks.
     """
-    checkpoint = read_checkpoint(folder)
+    checkpoint = _read(folder, type(recipe), mapped=False)
     if checkpoint.recipe != recipe:
         changed = ", ".join(_differences(checkpoint.recipe.to_json(), recipe.to_json()))
         raise UserError(f"checkpoint {folder} belongs to another recipe: {changed}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.model import ModelSpec
-from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 from vjepa_exp.train.checkpoint import read_checkpoint
 from vjepa_exp.train.networks import encoder_config
 from vjepa_models.encoder import VideoEncoder
@@ -37,7 +37,7 @@ def load_target_encoder(folder: Path, model: ModelSpec, clip: ClipSpec) -> Video
     Raises:
         UserError: the checkpoint cannot be read or holds another model.
     """
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder, PretrainRecipe)
     if checkpoint.recipe.model != model:
         raise UserError(f"checkpoint {folder} holds another model than the recipe asks for")
     encoder = VideoEncoder(encoder_config(model, clip))

@@ -10,24 +10,21 @@ score of the last epoch is the result; nothing is selected on the test split.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import tee
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import nn
-
-from vjepa_exp.evals.accuracy import Accuracy
-from vjepa_exp.evals.coverage import Coverage, Unreadable
-from vjepa_exp.evals.views import average_views
+from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.spec import evaluate
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
-from vjepa_exp.train.features import Features
+from vjepa_exp.train.checkpoint import load_checkpoint
 from vjepa_exp.train.loop import Hook, StepInfo, training_steps
 from vjepa_exp.train.precision import autocast
 from vjepa_exp.train.probe_data import Split, TrainingTokens, held_out_tokens, training_tokens
-from vjepa_exp.train.probe_step import ProbeState, make_probe_step
+from vjepa_exp.train.probe_score import HeldOut, ProbeOutcome, score_probes
+from vjepa_exp.train.probe_step import ProbeState, TokenBatch, make_probe_step
 from vjepa_exp.train.world import World
 from vjepa_models.encoder import VideoEncoder
 from vjepa_models.probes import AttentiveProbe, LinearProbe, build_probe
@@ -55,27 +52,34 @@ class ProbeResult:
     probe: AttentiveProbe | LinearProbe
 
 
-class ProbeOutcome(NamedTuple):
-    """Counts over all workers."""
-
-    accuracy: Accuracy
-    coverage: Coverage
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """`top1` (per cent) and `test_loss`."""
-        return {"top1": self.accuracy.top1, "test_loss": self.accuracy.loss}
-
-
 @dataclass
 class _Training:
     """One probe on its way."""
 
+    recipe: ProbeRecipe
     probe: AttentiveProbe | LinearProbe
+    state: ProbeState
+    batches: Iterator[TokenBatch]
     steps: Iterator[StepInfo[ProbeState]]
     hooks: Sequence[Hook[ProbeState]]
-    curve: list[dict[str, float]] = field(default_factory=list)
     outcome: ProbeOutcome | None = None
+
+    def take(self, step: int) -> StepInfo[ProbeState] | None:
+        """The next batch: train on it, unless this step was done before training was interrupted."""
+        if self.state.step < step:
+            return next(self.steps)
+        next(self.batches)
+        return None
+
+    def stop(self) -> None:
+        """Draw no batches any more: they would be held for it."""
+        self.batches, self.steps = iter(()), iter(())
+
+    def tested(self, info: StepInfo[ProbeState], epoch: int, outcome: ProbeOutcome) -> StepInfo[ProbeState]:
+        """Take down a score; returns the info of its step with it."""
+        self.outcome = outcome
+        self.state.curve.append({"step": info.step, "epoch": epoch, **outcome.scores})
+        return replace(info, evaluation={"epoch": epoch, **outcome.scores})
 
     def tell(self, info: StepInfo[ProbeState]) -> UserError | None:
         """Call the hooks of a step."""
@@ -85,6 +89,19 @@ class _Training:
         except UserError as error:
             return error
         return None
+
+
+class Resume(NamedTuple):
+    """Checkpoint folder of each probe, None for one that begins, and the fingerprint of the order of training videos.
+
+    Tokens and batches begin at the fewest steps that a probe has done; one that is further passes over what it had.
+    """
+
+    folders: Sequence[Path | None]
+    order: str
+
+
+BEGIN = Resume((), "")
 
 
 def train_probes(
@@ -97,6 +114,8 @@ def train_probes(
     *,
     micro_batch: int | None = None,
     hooks: Sequence[Sequence[Hook[ProbeState]]] | None = None,
+    resume: Resume = BEGIN,
+    first: int = 0,
 ) -> list[ProbeResult | UserError]:
     """Train probes and test each on every video of the test split exactly once.
 
@@ -106,31 +125,28 @@ def train_probes(
         world: this worker among its equals.
         encoder: frozen.
         train: positions 0 .. `num_train_positions` of the training order. Where features are kept: in any batches, each
-            position on one worker. Otherwise step s (from 1) takes positions [(s-1)B, sB), worker r the r-th slice.
+            position on one worker. Otherwise step s (from 1) takes positions [(s-1)B, sB), worker r the r-th slice,
+            and the batches of the `first` steps are left out.
         test: positions 0 .. `num_videos`, in any batches, each position on one worker.
         num_classes: classes of both splits.
         micro_batch: clips of one forward pass of the encoder.
         hooks: of each probe, called after every step, on every worker.
+        resume: where the probes go on.
+        first: the fewest steps that one of them has done.
 
     Returns:
         For each recipe a result, or the UserError of a hook that ended it (it diverged): the others go on.
 
     Raises:
-        UserError: no readable video in a split, or a batch that does not divide among the workers.
+        UserError: no readable video in a split, a batch that does not divide among the workers, or a checkpoint that
+            does not fit.
         RuntimeError: the streams miss or repeat a video.
     """
     shared = recipes[0]
     encoder = encoder.to(world.device)
-    tokens = training_tokens(shared, encoder, train, world, micro_batch)
-    held_out = held_out_tokens(shared, encoder, test, world, micro_batch)
-    return train_on_tokens(recipes, world, encoder, tokens, HeldOut(held_out, test.num_videos), num_classes, hooks)
-
-
-class HeldOut(NamedTuple):
-    """Features of this worker's test videos, a list where they are kept, and how many videos there are in all."""
-
-    features: Iterable[Features]
-    num_videos: int
+    tokens = training_tokens(shared, encoder, train, world, micro_batch, first)
+    held_out = HeldOut(held_out_tokens(shared, encoder, test, world, micro_batch), test.num_videos)
+    return train_on_tokens(recipes, world, encoder, tokens, held_out, num_classes, hooks, resume=resume)
 
 
 StopSome = Callable[[int, Mapping[int, ProbeOutcome]], Iterable[int]]
@@ -146,6 +162,7 @@ def train_on_tokens(
     num_classes: int,
     hooks: Sequence[Sequence[Hook[ProbeState]]] | None = None,
     stop_some: StopSome | None = None,
+    resume: Resume = BEGIN,
 ) -> list[ProbeResult | UserError]:
     """`train_probes` on features that are there, or on their way.
 
@@ -159,6 +176,7 @@ def train_on_tokens(
         hooks: of each probe.
         stop_some: asked after every test but the last, the same on every worker; a probe that stops has the result of
             that test.
+        resume: as there; the tokens begin at the fewest steps done.
     """
     shared, held_out = recipes[0], test.features
     cast = autocast(shared.probe.precision, world.device)
@@ -171,24 +189,25 @@ def train_on_tokens(
     ]
     del streams  # what nobody draws from any more would hold all batches
     running, ended = dict(enumerate(trainings)), dict[int, UserError]()
-    for step in range(1, last_step + 1):
-        infos = {number: next(training.steps) for number, training in running.items()}
+    for training, folder in zip(trainings, resume.folders, strict=False):
+        if folder:
+            load_checkpoint(folder, training.state, training.recipe, resume.order)
+    for step in range(tokens.first + 1, last_step + 1):
+        infos = {number: info for number, training in running.items() if (info := training.take(step))}
         epoch, rest = divmod(step, tokens.steps_per_epoch)
-        if step == last_step or (rest == 0 and isinstance(held_out, list)):
-            probes = [training.probe for training in running.values()]
+        if infos and (step == last_step or (rest == 0 and isinstance(held_out, list))):
+            probes = [running[number].probe for number in infos]
             outcomes = score_probes(probes, held_out, test.num_videos, num_classes, world, cast)
-            for number, outcome in zip(running, outcomes, strict=True):
-                running[number].outcome = outcome
-                running[number].curve.append({"step": step, "epoch": epoch, **outcome.scores})
-                infos[number] = replace(infos[number], evaluation={"epoch": epoch, **outcome.scores})
+            for number, outcome in zip(infos, outcomes, strict=True):
+                infos[number] = running[number].tested(infos[number], epoch, outcome)
         for number, info in infos.items():
             if error := running[number].tell(info):
                 ended[number] = error
-                running.pop(number).steps = iter(())
+                running.pop(number).stop()
         if stop_some and step < last_step and any(info.evaluation for info in infos.values()):
             tested = {number: training.outcome for number, training in running.items() if training.outcome}
             for number in stop_some(epoch, tested):
-                running.pop(number).steps = iter(())
+                running.pop(number).stop()
         if not running:
             break
     covered = tokens.coverage(world)
@@ -208,9 +227,9 @@ def _training(
     optim = recipe.probe.optim
     probe = _initial_probe(recipe, encoder, num_classes).to(world.device)
     step_fn = make_probe_step(optim, tokens.steps_per_epoch, world, wrapped=world.wrap(probe), autocast=cast)
-    state = ProbeState.of(probe)
+    state = ProbeState.of(probe, world, tokens.unreadable)
     steps = training_steps(state, tokens.batches, step_fn, until=last_step, clips=optim.batch_size)
-    return _Training(probe, steps, hooks)
+    return _Training(recipe, probe, state, tokens.batches, steps, hooks)
 
 
 def _result(training: _Training, train_coverage: Coverage) -> ProbeResult:
@@ -220,51 +239,10 @@ def _result(training: _Training, train_coverage: Coverage) -> ProbeResult:
         metrics={**outcome.scores, "n": outcome.accuracy.num_videos, "chance": outcome.accuracy.chance},
         coverage=outcome.coverage,
         train_coverage=train_coverage,
-        curve=tuple(training.curve),
+        curve=tuple(training.state.curve),
         top1_by_class=tuple(outcome.accuracy.top1_by_class),
         probe=training.probe,
     )
-
-
-@torch.no_grad()
-def score_probes(
-    probes: Sequence[nn.Module],
-    held_out: Iterable[Features],
-    num_videos: int,
-    num_classes: int,
-    world: World,
-    cast: Callable[[], AbstractContextManager[Any]],
-) -> list[ProbeOutcome]:
-    """Accuracy of each probe over the videos of all workers, softmax averaged over spatial views.
-
-    Raises:
-        UserError: no video can be read.
-        RuntimeError: a video is missing or came twice.
-    """
-    accuracies = [Accuracy(num_classes, world.device) for _ in probes]
-    positions = [torch.empty(0, dtype=torch.int64, device=world.device)]
-    unreadable: list[Unreadable] = []
-    for part in held_out:
-        if len(part.position):
-            for probe, accuracy in zip(probes, accuracies, strict=True):
-                with cast():
-                    logits_XC = probe(part.tokens.flatten(0, 1))
-                logits_BRC = logits_XC.unflatten(0, part.tokens.shape[:2])
-                accuracy.update(average_views(logits_BRC), part.label)
-        positions.append(part.position)
-        unreadable += part.unreadable
-    for accuracy in accuracies:
-        accuracy.counts_C2, accuracy.nll = world.sum(accuracy.counts_C2), world.sum(accuracy.nll)
-    seen = world.gather_rows(torch.cat(positions))
-    missed = [one for worker in world.gather(unreadable) for one in worker]
-    if len(seen) + len(missed) != num_videos or len(seen.unique()) != len(seen):
-        raise RuntimeError(
-            f"{len(seen)} videos ({len(seen.unique())} different) and {len(missed)} unreadable of {num_videos}"
-        )
-    if len(seen) == 0:
-        raise UserError("no test video can be read" if num_videos else "the test split has no videos")
-    coverage = Coverage(num_videos, tuple(sorted(missed)))
-    return [ProbeOutcome(accuracy, coverage) for accuracy in accuracies]
 
 
 def _initial_probe(recipe: ProbeRecipe, encoder: VideoEncoder, num_classes: int) -> AttentiveProbe | LinearProbe:

@@ -33,12 +33,13 @@ class Split(NamedTuple):
 
 @dataclass
 class TrainingTokens:
-    """The batches of all epochs; `unreadable` fills up on this worker as they are drawn."""
+    """The batches of all epochs but the `first` ones; `unreadable` fills up on this worker as they are drawn."""
 
     batches: Iterator[TokenBatch]
     steps_per_epoch: int
     num_videos: int
     unreadable: set[Unreadable]
+    first: int = 0
 
     def coverage(self, world: World) -> Coverage:
         """How much of the training split was read, over all workers."""
@@ -61,9 +62,9 @@ def steps_per_epoch(probe: ProbeSpec, num_videos: int) -> int:
 
 
 def training_tokens(
-    recipe: ProbeRecipe, encoder: VideoEncoder, train: Split, world: World, micro_batch: int | None
+    recipe: ProbeRecipe, encoder: VideoEncoder, train: Split, world: World, micro_batch: int | None, first: int = 0
 ) -> TrainingTokens:
-    """Batches of tokens for all epochs.
+    """Batches of tokens for all epochs but the `first` ones, which are missing in `train` where none are kept.
 
     Raises:
         UserError: no training video can be read, or there are more workers than rows of a batch.
@@ -72,11 +73,10 @@ def training_tokens(
     if not keeps_training_features(spec, recipe.model, train.num_videos):
         extract = FeatureExtractor(encoder, recipe, world, views=1, micro_batch=micro_batch)
         seen: set[Unreadable] = set()
-        batches = _streamed(
-            extract, train.batches, world.batch_rows(spec.optim.batch_size), spec.optim.batch_size, seen
-        )
-        return TrainingTokens(batches, steps_per_epoch(spec, train.num_videos), train.num_videos, seen)
-    return kept_tokens(recipe, kept_features(recipe, encoder, train, world, micro_batch), world)
+        rows = world.batch_rows(spec.optim.batch_size)
+        batches = _streamed(extract, train.batches, rows, spec.optim.batch_size, seen, first)
+        return TrainingTokens(batches, steps_per_epoch(spec, train.num_videos), train.num_videos, seen, first)
+    return kept_tokens(recipe, kept_features(recipe, encoder, train, world, micro_batch), world, first)
 
 
 def kept_features(
@@ -96,12 +96,12 @@ def kept_features(
     return kept
 
 
-def kept_tokens(recipe: ProbeRecipe, kept: Features, world: World) -> TrainingTokens:
-    """Batches of all epochs from kept features."""
+def kept_tokens(recipe: ProbeRecipe, kept: Features, world: World, first: int = 0) -> TrainingTokens:
+    """Batches of all epochs but the `first` ones from kept features."""
     spec = recipe.probe
-    batches = _kept(kept, spec.optim.batch_size, recipe.seed, world)
+    batches = _kept(kept, spec.optim.batch_size, recipe.seed, world, first)
     steps = steps_per_epoch(spec, len(kept.position))
-    return TrainingTokens(batches, steps, len(kept.position) + len(kept.unreadable), set(kept.unreadable))
+    return TrainingTokens(batches, steps, len(kept.position) + len(kept.unreadable), set(kept.unreadable), first)
 
 
 def held_out_tokens(
@@ -114,24 +114,30 @@ def held_out_tokens(
     return list(parts) if fits_in_memory(spec, recipe.model, test.num_videos, spec.views) else parts
 
 
-def _kept(features: Features, batch_size: int, seed: int, world: World) -> Iterator[TokenBatch]:
+def _kept(features: Features, batch_size: int, seed: int, world: World, first: int) -> Iterator[TokenBatch]:
     """Whole batches of the kept videos, every epoch in another order; each worker draws its slice of a batch."""
     num_videos = len(features.position)
     size = min(batch_size, num_videos)
     rows = world.rows(size)
-    for epoch in count():
+    first_epoch, done = divmod(first, num_videos // size)
+    for epoch in count(first_epoch):
         score = keyed_rng(seed, "probe.order", epoch).random(num_videos)
         order = to_device(np.argsort(score, kind="stable"), world.device)
-        for start in range(0, num_videos - size + 1, size):
+        for start in range(done * size if epoch == first_epoch else 0, num_videos - size + 1, size):
             chosen = order[start + rows.start : start + rows.stop]
             yield TokenBatch(features.tokens[chosen, 0], features.label[chosen], size)
 
 
 def _streamed(
-    extract: FeatureExtractor, batches: Iterable[Batch], rows: range, batch_size: int, unreadable: set[Unreadable]
+    extract: FeatureExtractor,
+    batches: Iterable[Batch],
+    rows: range,
+    batch_size: int,
+    unreadable: set[Unreadable],
+    first: int,
 ) -> Iterator[TokenBatch]:
     """Batches as they come; what cannot be read is noted and left out."""
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(batches, first):
         expected = range(step * batch_size + rows.start, step * batch_size + rows.stop)
         if batch["position"].tolist() != list(expected):
             raise RuntimeError(f"probe step {step + 1} expects positions {expected}, not {batch['position'].tolist()}")

@@ -5,15 +5,16 @@ Legend: B videos of this worker, N tokens of all segments, D width.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from math import cos, pi
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from vjepa_exp.evals.coverage import Unreadable
 from vjepa_exp.spec.evaluate import ProbeOptimSpec
 from vjepa_exp.train.optim import build_optimizer, clip_gradients, set_schedule
 from vjepa_exp.train.world import World
@@ -47,16 +48,46 @@ class ProbeMetrics(NamedTuple):
 
 @dataclass
 class ProbeState:
-    """All that a step changes."""
+    """All that training changes.
+
+    Attributes:
+        step: the last one done.
+        probe: its weights.
+        optimizer: of them.
+        world: this worker among its equals.
+        unreadable: training videos that this worker could not read so far; probes on the same batches share it.
+        curve: `step`, `epoch`, `top1` and `test_loss` of every test so far.
+    """
 
     step: int
     probe: nn.Module
     optimizer: AdamW
+    world: World = field(default_factory=World)
+    unreadable: set[Unreadable] = field(default_factory=set)
+    curve: list[dict[str, float]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, probe: nn.Module) -> "ProbeState":
+    def of(cls, probe: nn.Module, world: World, unreadable: set[Unreadable]) -> Self:
         """The state before step 1."""
-        return cls(0, probe, build_optimizer([probe], BETAS, EPS))
+        return cls(0, probe, build_optimizer([probe], BETAS, EPS), world, unreadable)
+
+    def state_dict(self, *, keep: bool = True) -> dict[str, Any]:
+        """Everything needed to continue, bit for bit, on any number of workers; called on every one of them."""
+        unreadable = set[Unreadable]().union(*self.world.gather(self.unreadable))
+        return {
+            "step": self.step,
+            "probe": self.probe.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "unreadable": [list(astuple(one)) for one in sorted(unreadable)],
+            "curve": self.curve,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; raises RuntimeError naming keys that do not fit."""
+        self.probe.load_state_dict(state["probe"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.unreadable.update(Unreadable(*one) for one in state["unreadable"])
+        self.curve, self.step = list(state["curve"]), state["step"]
 
 
 def make_probe_step(

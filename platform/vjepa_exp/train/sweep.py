@@ -20,7 +20,7 @@ from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.spec.sweep import ProbeSweep
 from vjepa_exp.train.features import Features, keeps_training_features
 from vjepa_exp.train.loop import Hook
-from vjepa_exp.train.probe import HeldOut, ProbeOutcome, ProbeResult, StopSome, train_on_tokens
+from vjepa_exp.train.probe import ProbeResult, StopSome, train_on_tokens
 from vjepa_exp.train.probe_data import (
     Split,
     TrainingTokens,
@@ -29,6 +29,7 @@ from vjepa_exp.train.probe_data import (
     kept_tokens,
     training_tokens,
 )
+from vjepa_exp.train.probe_score import HeldOut, ProbeOutcome
 from vjepa_exp.train.probe_step import ProbeState
 from vjepa_exp.train.searcher import Candidate, Settings, searcher
 from vjepa_exp.train.world import World

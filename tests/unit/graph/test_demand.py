@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from vjepa_exp.graph.demand import Demand, demand, restart_s
 from vjepa_exp.graph.losses import extra_share
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.stage import Stage
+from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.cluster import ClusterSpec, DecodeGroup, GpuGroup, NodePrice, StorageSpec, read_cluster
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.load import read_experiment, resolve
+from vjepa_exp.spec.stages import ProbeRecipe
 
 ROOT = Path(__file__).parents[3]
 REGISTRY = Registry(Path("no datasets.yaml"))
@@ -186,14 +189,31 @@ def test_losses_follow_rate_nodes_and_interval(plan: Plan, asks: Asks) -> None:
     assert quiet.extra[1] == pytest.approx(points.write_s / points.interval_s[0])
 
 
-def test_a_probe_writes_no_checkpoint_and_begins_anew(plan: Plan, asks: Asks) -> None:
+def test_a_probe_loses_what_lies_behind_its_checkpoint_or_its_test(plan: Plan, asks: Asks) -> None:
     probe = find(plan, "probe", "vit_huge", 384)
+    assert isinstance(probe.recipe, ProbeRecipe)
+    steps = 20 * (240_000 // probe.recipe.probe.optim.batch_size)
+    share = 20 * 240_000 / (20 * 240_000 + 3 * 20_000)
+    for every, tested in ((1000, False), (10, True)):
+        found = asks(probe, cluster({"interruptions_per_node_hour": 0.02}), checkpoint_every=every)
+        assert found.hours is not None
+        assert found.checkpoints is not None
+        long = found.hours[1] * 3600
+        expected = (1 - share) * long if tested else share * long * every / steps
+        assert found.checkpoints.interval_s[1] == pytest.approx(expected)
+        assert found.extra[1] < 0.2
+
+
+def test_a_probe_on_fixed_clips_begins_anew(plan: Plan, asks: Asks) -> None:
+    """Nearly all of it is one pass of the encoder, which no checkpoint holds."""
+    stage = find(plan, "probe", "vit_huge", 384)
+    assert isinstance(stage.recipe, ProbeRecipe)
+    fixed = stage.recipe.probe.model_copy(update={"augment": NoAugment()})
     where = cluster({"interruptions_per_node_hour": 0.02})
-    found = asks(probe, where)
+    found = asks(replace(stage, recipe=stage.recipe.model_copy(update={"probe": fixed})), where)
     assert found.checkpoints is None
     assert found.hours is not None
     assert found.extra[1] == extra_share(0.02 / 3600, found.hours[1] * 3600, restart_s(where), 0)
-    assert found.extra[1] > 0.5
 
 
 def test_the_price_is_that_of_the_nodes_or_none(plan: Plan, asks: Asks) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import PretrainRecipe
-from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, read_checkpoint, read_step, save_checkpoint
+from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, read_checkpoint, save_checkpoint, step_reached
 from vjepa_exp.train.pretrain import initial_state
 
 
@@ -47,9 +47,9 @@ def test_missing_and_unexpected_keys_are_named(recipe: PretrainRecipe, folder: P
 def test_a_damaged_file_is_one_clear_line(folder: Path, keep: float) -> None:
     content = (folder / STATE_FILE).read_bytes()
     (folder / STATE_FILE).write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    for read in (read_checkpoint, read_step):
+    for read in (read_checkpoint, step_reached):
         with pytest.raises(UserError, match="cannot be read") as error:
-            read(folder)
+            read(folder, PretrainRecipe)
         assert "\n" not in str(error.value)
         assert "mmap" not in str(error.value)
 
@@ -58,7 +58,7 @@ def test_the_step_is_that_of_the_whole_checkpoint(recipe: PretrainRecipe, folder
     state = initial_state(recipe)
     state.step = 7
     save_checkpoint(folder, state, recipe, "order")
-    assert read_step(folder) == read_checkpoint(folder).state["step"] == 7
+    assert step_reached(folder, PretrainRecipe) == read_checkpoint(folder, PretrainRecipe).state["step"] == 7
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,13 @@ def test_a_checkpoint_of_another_version_is_refused(folder: Path, change: dict[s
     content = torch.load(folder / STATE_FILE, weights_only=True)
     torch.save({**content, **change}, folder / STATE_FILE)
     with pytest.raises(UserError, match=message):
-        read_checkpoint(folder)
+        read_checkpoint(folder, PretrainRecipe)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no checkpoint in .*state\.pt is missing"):
-        read_checkpoint(tmp_path)
+        read_checkpoint(tmp_path, PretrainRecipe)
+    assert step_reached(tmp_path, PretrainRecipe) == 0
 
 
 class _Touch:
@@ -91,7 +92,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     witness = tmp_path / "was run"
     torch.save({"format": 1, "state": _Touch(witness)}, tmp_path / STATE_FILE)
     with pytest.raises(UserError, match="cannot be read"):
-        read_checkpoint(tmp_path)
+        read_checkpoint(tmp_path, PretrainRecipe)
     assert not witness.exists()
 
 

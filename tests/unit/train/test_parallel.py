@@ -108,7 +108,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, recipe: PretrainRecipe, clip
 
 def read(folder: Path, workers: int) -> Ended:
     said = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(workers)]
-    return Ended(read_checkpoint(folder).state, np.fromfile(folder / SAMPLES, "<u8").tolist(), said)
+    return Ended(read_checkpoint(folder, PretrainRecipe).state, np.fromfile(folder / SAMPLES, "<u8").tolist(), said)
 
 
 def weights(state: dict[str, Any]) -> dict[str, Tensor]:

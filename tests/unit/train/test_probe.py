@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import LinearProbe, ProbeOptimSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch
+from vjepa_exp.train.checkpoint import save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.loop import StepInfo
-from vjepa_exp.train.probe import ProbeResult, train_probes
+from vjepa_exp.train.probe import ProbeResult, Resume, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
 from vjepa_exp.train.probe_step import ProbeState, probe_schedule
 from vjepa_exp.train.world import World
@@ -53,14 +55,19 @@ def run_all(
     bad_test: tuple[int, ...] = (),
     test: Iterator[Batch] | None = None,
     hooks: Any = None,
+    first: int = 0,
+    **options: Any,
 ) -> list[ProbeResult | UserError]:
     """Train on the same batches."""
     spec, model = recipes[0].probe, recipes[0].model
-    positions = num_train_positions(spec, model, NUM_TRAIN)
-    train = clips(1, num_videos=NUM_TRAIN, bad=bad_train, views=spec.clips).batches(0, positions, size)
+    positions, kept = num_train_positions(spec, model, NUM_TRAIN), isinstance(spec.augment, NoAugment)
+    train = clips(1, num_videos=NUM_TRAIN, bad=bad_train, views=spec.clips).batches(
+        0 if kept else first * size, positions, size
+    )
     test = test or clips(2, bad=bad_test, views=spec.clips * spec.views).batches(0, NUM_TEST, size)
     encoder = frozen_encoder(recipes[0], None)
-    return train_probes(recipes, World(), encoder, Split(train, NUM_TRAIN), Split(test, NUM_TEST), 4, hooks=hooks)
+    splits = Split(train, NUM_TRAIN), Split(test, NUM_TEST)
+    return train_probes(recipes, World(), encoder, *splits, 4, hooks=hooks, first=first, **options)
 
 
 def test_learns_separable_classes_and_says_so_after_each_epoch(probe_recipe: ProbeRecipe, clips: Any) -> None:
@@ -189,3 +196,61 @@ def test_a_probe_that_ends_early_does_not_stop_the_others(probe_recipe: ProbeRec
     assert isinstance(ended, UserError)
     assert isinstance(result, ProbeResult)
     assert result.metrics == run(probe_recipe, clips).metrics
+
+
+class _Killed(Exception):  # noqa: N818 (no error)
+    """The workers are gone."""
+
+
+@pytest.mark.parametrize("augment", [NoAugment(), CropFlip()], ids=["kept", "streamed"])
+@pytest.mark.parametrize(("before_last", "killed"), [((3, 2), 1), ((5, 1), 0), ((20, None), 15)])
+def test_probes_go_on_from_their_checkpoints_bit_for_bit(
+    probe_recipe: ProbeRecipe,
+    clips: Any,
+    augment: NoAugment | CropFlip,
+    before_last: tuple[int, int | None],
+    killed: int,
+    tmp_path: Path,
+) -> None:
+    base = with_probe(probe_recipe, augment=augment)
+    recipes = [with_probe(base, optim=base.probe.optim.model_copy(update={"lr": lr})) for lr in (3e-3, 1e-3)]
+    bad = (2, 9)  # which the last epoch of a stream meets before the first checkpoint
+    last = 8 * 5 if augment.kind == "crop_flip" else 8 * 4  # kept features have no unreadable videos
+    saved = [step and last - step for step in before_last]
+    folders = [tmp_path / str(number) if step else None for number, step in enumerate(saved)]
+
+    def until_killed(number: int) -> list[Any]:
+        def hook(info: StepInfo[ProbeState]) -> None:
+            folder = folders[number]
+            if folder and info.step == saved[number]:
+                save_checkpoint(folder, info.state, recipes[number], "order")
+            if info.step == last - killed:
+                raise _Killed
+
+        return [hook]
+
+    with pytest.raises(_Killed):
+        run_all(recipes, clips, bad_train=bad, hooks=[until_killed(0), until_killed(1)])
+    steps: list[list[int]] = [[], []]
+    hooks = [[lambda info, mine=mine: mine.append(info.step)] for mine in steps]
+    first = min(step or 0 for step in saved)
+    again = run_all(recipes, clips, bad_train=bad, first=first, resume=Resume(folders, "order"), hooks=hooks)
+    assert steps == [list(range((step or 0) + 1, last + 1)) for step in saved]
+    for result, unbroken in zip(again, run_all(recipes, clips, bad_train=bad), strict=True):
+        assert isinstance(result, ProbeResult)
+        assert isinstance(unbroken, ProbeResult)
+        weights = unbroken.probe.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in result.probe.state_dict().items())
+        assert (result.metrics, result.curve) == (unbroken.metrics, unbroken.curve)
+        assert result.train_coverage == unbroken.train_coverage
+        assert [one.path for one in result.train_coverage.unreadable] == ["2.mp4", "9.mp4"]
+
+
+def test_a_probe_does_not_go_on_with_other_videos(probe_recipe: ProbeRecipe, clips: Any, tmp_path: Path) -> None:
+    def save(info: StepInfo[ProbeState]) -> None:
+        if info.step == 39:
+            save_checkpoint(tmp_path, info.state, probe_recipe, "order")
+
+    run(probe_recipe, clips, hooks=[save])
+    with pytest.raises(UserError, match="the data sets have changed"):
+        run_all([probe_recipe], clips, first=39, resume=Resume([tmp_path], "other"))

@@ -66,5 +66,6 @@ def test_two_workers_train_as_one(
         for worker in (first, second):
             assert worker[kind]["coverage"] == alone[kind]["coverage"]
             assert worker[kind]["train"] == alone[kind]["train"]
+            assert worker[kind]["again"] == worker[kind]["once"]  # from a checkpoint near the end
             assert worker[kind]["metrics"] == pytest.approx(alone[kind]["metrics"], rel=1e-2)
         assert alone[kind]["metrics"]["n"] == SIZES["test"] - 2

@@ -1,9 +1,13 @@
-"""One of several gloo workers, started by test_world: pretrains and probes on the batches it finds in a folder."""
+"""One of several gloo workers, started by test_world: pretrains and probes on the batches it finds in a folder.
+
+Each probe is trained once more, from a checkpoint near the end of the first time.
+"""
 
 from __future__ import annotations
 
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,12 +15,23 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
+from vjepa_exp.train.checkpoint import save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import log_metrics
+from vjepa_exp.train.loop import StepInfo
 from vjepa_exp.train.pretrain import pretrain
-from vjepa_exp.train.probe import ProbeResult, train_probes
+from vjepa_exp.train.probe import ProbeResult, Resume, train_probes
 from vjepa_exp.train.probe_data import Split
+from vjepa_exp.train.probe_step import ProbeState
 from vjepa_exp.train.world import World
+
+BEFORE_LAST = 2
+"""Steps that are left to do for a probe that goes on."""
+
+
+def save_near_the_end(info: StepInfo[ProbeState], *, world: World, recipe: ProbeRecipe, folder: Path) -> None:
+    if info.step == info.last_step - BEFORE_LAST:
+        save_checkpoint(folder, info.state, recipe, "order", writes=world.rank == 0)
 
 
 def main(folder: Path, rank: int, size: int) -> None:
@@ -32,9 +47,18 @@ def main(folder: Path, rank: int, size: int) -> None:
     for kind in ("kept", "streamed"):
         probe = ProbeRecipe.model_validate_json((folder / f"{kind}.json").read_bytes())
         train, test = (Split(given[f"{kind}_{split}"], given["sizes"][split]) for split in ("train", "test"))
-        (outcome,) = train_probes([probe], world, frozen_encoder(probe, None), train, test, 4)
+        save = partial(save_near_the_end, world=world, recipe=probe, folder=folder / f"probe-{kind}")
+        (outcome,) = train_probes([probe], world, frozen_encoder(probe, None), train, test, 4, hooks=[[save]])
         assert isinstance(outcome, ProbeResult)
+        first = round(outcome.curve[-1]["step"]) - BEFORE_LAST
+        rest = train._replace(batches=given["streamed_train"][first:]) if kind == "streamed" else train
+        resume = Resume([folder / f"probe-{kind}"], "order")
+        encoder = frozen_encoder(probe, None)
+        (again,) = train_probes([probe], world, encoder, rest, test, 4, resume=resume, first=first)
+        assert isinstance(again, ProbeResult)
         result[kind] = {"metrics": outcome.metrics, "coverage": outcome.coverage, "train": outcome.train_coverage}
+        result[kind] |= {"again": (again.metrics, again.curve, again.coverage, again.train_coverage)}
+        result[kind] |= {"once": (outcome.metrics, outcome.curve, outcome.coverage, outcome.train_coverage)}
     torch.save(result, folder / f"result_{rank}.pt")
     dist.destroy_process_group()
 
