@@ -79,7 +79,7 @@ def run(
     from vjepa_exp.commands import studies, study
 
     request = studies.Request(spec, profile, tuple(sets), str(datasets), tracking, cluster)
-    _exit(study.run_all(request, store, verbose))
+    _exit(study.run(request, store, verbose))
 
 
 @app.command()

@@ -21,7 +21,8 @@ from vjepa_exp.commands.cluster import clusters_folder
 from vjepa_exp.commands.console import console, grid, prose
 from vjepa_exp.commands.specs import NO_REGISTRY, find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, find_study
-from vjepa_exp.commands.study import prepare
+from vjepa_exp.commands.study import members
+from vjepa_exp.graph.joint import JointPlan
 from vjepa_exp.graph.plan import build_plan
 from vjepa_exp.graph.profile import requirements
 from vjepa_exp.graph.provenance import code_version
@@ -196,13 +197,17 @@ def _progress(store: Path, spec: str) -> str:
     if not (store / REPORTS).is_dir():
         return ""
     try:
-        study = prepare(find_study(store, spec).request, store)
-        result = standing(study.plan, study.store)
+        studies = members(find_study(store, spec).request, store)
+        results = [standing(study.plan, study.store) for study in studies]
     except UserError:
         return ""
-    running = f", {len(result.running)} running" if result.running else ""
-    failed = f", {len(result.failed)} failed" if result.failed else ""
-    return f"{len(result.records)} of {len(study.plan.stages)} stages done{running}{failed}"
+    done = {key for result in results for key in result.records}
+    running = {key for result in results for key in result.running}
+    failed = {key for result in results for key in result.failed}
+    total = len(JointPlan(tuple(study.plan for study in studies)).doable)
+    parts = [f"{len(done)} of {total} stages done"]
+    parts += [f"{len(keys)} {state}" for keys, state in ((running, "running"), (failed, "failed")) if keys]
+    return ", ".join(parts)
 
 
 def logs(job_id: str, address: str, *, follow: bool) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vjepa_exp.commands.console import console, grid
 from vjepa_exp.commands.specs import experiment_files
-from vjepa_exp.commands.studies import saved_studies
+from vjepa_exp.commands.studies import SavedStudy, saved_studies
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.report.published import experiments_folder
 from vjepa_exp.report.words import duration
@@ -28,9 +28,14 @@ def list_all(store: Path) -> None:
         out.print(f"The store {store} is empty.")
         return
     if studies:
-        out.print(grid(("study", "report"), [(s.name, str(s.folder / "report.html")) for s in studies]))
+        out.print(grid(("study", "report"), [(s.name, _report_of(s)) for s in studies]))
         out.print()
     out.print(grid(("stage", "time", "result"), [_record_row(record) for record in records], right=(1,)))
+
+
+def _report_of(study: SavedStudy) -> str:
+    report = study.folder / "report.html"
+    return str(report) if report.is_file() else "(those of its experiments)"
 
 
 def _experiment_row(file: Path) -> tuple[str, str, str]:

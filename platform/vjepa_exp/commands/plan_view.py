@@ -19,7 +19,6 @@ from vjepa_exp.commands.study import Study, introduce
 from vjepa_exp.graph.cost import DECODING, StageCost
 from vjepa_exp.graph.joint import kind_of_work
 from vjepa_exp.report.words import roughly
-from vjepa_exp.track.standing import stored_result
 
 Range = tuple[float, float]
 
@@ -56,7 +55,7 @@ def print_plan(planned: Planned, out: Console, *, graph: bool) -> None:
 
 def _introduce(planned: Planned, out: Console) -> None:
     if len(planned.studies) == 1:
-        introduce(planned.studies[0], out)
+        introduce(planned.studies, out)
         return
     rows = [
         (_short(study), study.resolved.experiment.title, study.resolved.profile_name, *map(str, _num_cells(study)))
@@ -133,7 +132,8 @@ def _sums(planned: Planned, out: Console) -> None:
         prose(out, f"to do: {_amounts(known)}{shared}")
     if len(planned.studies) == 1:
         study = planned.studies[0]
-        prose(out, time_estimate(study.plan, study.registry, stored_result(study.plan, study.store), study.machine))
+        to_do = [stage for stage in study.plan.stages if study.store.record(stage) is None]
+        prose(out, time_estimate(to_do, study.resolved.experiment.execution, study.registry, study.machine))
     elif planned.to_do:
         prose(out, _time(planned.to_do))
     prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. {_memory_words(planned)}")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vjepa_exp.graph.cost import device_of, hours, stage_cost
 from vjepa_exp.graph.machine import HERE, Machine
 from vjepa_exp.graph.packs import passengers
 from vjepa_exp.graph.plan import Plan
-from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.stage import Stage
 from vjepa_exp.report.words import roughly
 from vjepa_exp.runtime.slots import choose_device
 from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.execution import ExecutionSpec
 
 
-def time_estimate(plan: Plan, registry: Registry, result: StudyResult, machine: Machine) -> str:
+def time_estimate(to_do: Sequence[Stage], execution: ExecutionSpec, registry: Registry, machine: Machine) -> str:
     """'about 3 min to 12 min of computing on 2 x core of ..., assuming ...', for the stages that are not done."""
-    execution = plan.experiment.experiment.execution
-    to_do = [stage for stage in plan.stages if stage.fingerprint not in result.records]
     riding = passengers(to_do, execution.probes_per_pass)
     costs = [(stage_cost(stage, execution, registry), stage.fingerprint in riding) for stage in to_do]
     device, count = device_of(execution, machine)

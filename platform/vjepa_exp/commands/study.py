@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vjepa_exp.commands.plans import device_line, time_estimate
 from vjepa_exp.commands.scores import print_scores
 from vjepa_exp.commands.specs import find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
+from vjepa_exp.graph.joint import JointPlan, together
 from vjepa_exp.graph.machine import Machine, cluster_machine, this_machine
 from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.profile import choose_profile
@@ -23,10 +25,12 @@ from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.report.table import build_table
 from vjepa_exp.spec.cluster import ClusterSpec, read_cluster
+from vjepa_exp.spec.collection import is_collection
 from vjepa_exp.spec.datasets import Registry
+from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
-from vjepa_exp.track.standing import standing, stored_result
+from vjepa_exp.track.standing import standing
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,18 @@ def prepare(request: Request, store: Path) -> Study:
     return Study(absolute, file, plan, why, registry, Store(store), cluster)
 
 
-def run_all(request: Request, store: Path, verbose: bool = False) -> bool:
-    """`run` for an experiment, or for the members of a collection one after the other: what they share is done once.
-
-    Returns:
-        Whether every stage of all of them is done.
+def members(request: Request, store: Path) -> list[Study]:
+    """The studies of a request: that of an experiment, or those of a collection.
 
     Raises:
-        UserError: as `run`.
+        SpecError: as `prepare`.
+        UserError: as `prepare`.
     """
-    files = find_experiments(request.spec)
-    results = [run(replace(request, spec=str(file)), store, verbose) for file in files]
-    return all(results)
+    return [prepare(replace(request, spec=str(file)), store) for file in find_experiments(request.spec)]
 
 
 def run(request: Request, store: Path, verbose: bool = False) -> bool:
-    """Do what is missing, write the report, print the table.
+    """Do what is missing of an experiment or of a collection, write the reports, print the tables.
 
     Returns:
         Whether every stage is done.
@@ -112,38 +112,59 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     Raises:
         UserError: the input is wrong, data sets are missing, or the store cannot be used.
     """
-    study = prepare(request, store)
-    out = console()
-    introduce(study, out)
-    _require_datasets(study)
-    before = stored_result(study.plan, study.store)
-    _announce(study, before, out)
-    from vjepa_exp.runtime.runner import run as run_plan  # `plan` answers at once without it
+    studies, out = members(request, store), console()
+    groups = [[one for one in studies if one.plan in joint.plans] for joint in together([one.plan for one in studies])]
+    for group in groups:
+        introduce(group, out)
+        _require_datasets(group)
+    _save(request, studies, store)
+    results = [_run(group, out, verbose) for group in groups]
+    return all(results)
+
+
+def _save(request: Request, studies: Sequence[Study], store: Path) -> None:
+    """Remember what was asked for: the studies, and last the collection that they are of."""
+    for study in studies:
+        save_request(study.folder, study.request)
+    path = find_experiment(request.spec)
+    document = read_yaml(path)
+    if not is_collection(document):
+        return
+    name, profiles = document.data["name"], {study.request.profile for study in studies}
+    profile = profiles.pop() if len(profiles) == 1 else request.profile
+    absolute = replace(studies[0].request, spec=str(path.resolve()), profile=profile)
+    save_request(store / REPORTS / f"{name}-{profile}", absolute)
+
+
+def _run(studies: Sequence[Study], out: Console, verbose: bool) -> bool:
+    """Run studies of one execution."""
+    first, joint = studies[0], JointPlan(tuple(study.plan for study in studies))
+    _announce(joint, first, out)
+    from vjepa_exp.runtime.runner import run_together  # `plan` answers at once without it
     from vjepa_exp.track.mirror import attach
     from vjepa_exp.track.tracker import Tracker
 
-    tracking_uri = study.resolved.experiment.execution.tracking_uri
-    tracker = Tracker(study.plan, study.store, tracking_uri)
-    told = tracker.up_to_date() and tracker.has_report()
-    if not told:
-        tracker.require()
-    save_request(study.folder, study.request)
+    trackers = [Tracker(study.plan, study.store, joint.execution.tracking_uri) for study in studies]
+    told = [tracker.up_to_date() and tracker.has_report() for tracker in trackers]
+    if not all(told):
+        trackers[0].require()
     try:
         since = Process().create_time()
-        result = run_plan(
-            study.plan, study.store, study.registry, out, cluster=study.cluster, verbose=verbose, since=since
+        results = run_together(
+            joint, first.store, first.registry, out, cluster=first.cluster, verbose=verbose, since=since
         )
     except KeyboardInterrupt:
-        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{study.store.option}", soft_wrap=True)
+        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{first.store.option}", soft_wrap=True)
         return False
-    files = _finish(study, result, out)
-    if not told:
-        attach(Tracker(study.plan, study.store, tracking_uri), files, out.print)
-    return result.complete
+    for study, result, known in zip(studies, results, told, strict=True):
+        files = _finish(study, result, out)
+        if not known:
+            attach(Tracker(study.plan, study.store, joint.execution.tracking_uri), files, out.print)
+    return all(result.complete for result in results)
 
 
 def resume(name: str | None, store: Path, verbose: bool = False, cluster: str | None = None) -> bool:
-    """Run a study of the store again: what is done stays, what was interrupted continues.
+    """Run a study or a collection of the store again: what is done stays, what was interrupted continues.
 
     Args:
         name: of the study, or its spec file; None: the one that was started last.
@@ -159,56 +180,63 @@ def resume(name: str | None, store: Path, verbose: bool = False, cluster: str | 
 
 
 def report(name: str | None, store: Path) -> None:
-    """Write the report of a study again, from what is in the store at this moment; a run that works is not disturbed.
+    """Write the report of a study, or of all of a collection, again, from what is in the store at this moment.
+
+    A run that works is not disturbed.
 
     Raises:
         UserError: there is no such study.
     """
-    study = prepare(find_study(store, name).request, store)
-    _finish(study, standing(study.plan, study.store), console())
+    for study in members(find_study(store, name).request, store):
+        _finish(study, standing(study.plan, study.store), console())
 
 
-def introduce(study: Study, out: Console) -> None:
-    """Say which experiment this is, under which profile and on which device."""
-    experiment = study.resolved.experiment
-    out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
-    if study.file.profiles:
-        _introduce_profile(study, out)
-    else:
-        out.print("profile: none to choose from, the file runs as it stands")
-    prose(out, device_line(study.plan, study.machine))
+def introduce(studies: Sequence[Study], out: Console) -> None:
+    """Say which experiments these are, under which profile and on which device."""
+    said = list[str]()
+    for study in studies:
+        experiment = study.resolved.experiment
+        out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
+        lines = _profile_lines(study)
+        for line in lines if lines != said else ():
+            prose(out, line)
+        said = lines
+    prose(out, device_line(studies[0].plan, studies[0].machine))
 
 
-def _introduce_profile(study: Study, out: Console) -> None:
+def _profile_lines(study: Study) -> list[str]:
+    if not study.file.profiles:
+        return ["profile: none to choose from, the file runs as it stands"]
     experiment, profile = study.resolved.experiment, study.resolved.profile
-    prose(out, f"profile {study.resolved.profile_name}: {study.why_profile}")
+    lines = [f"profile {study.resolved.profile_name}: {study.why_profile}"]
     if profile is None and experiment.paper:
-        out.print("  the recipe as published")
+        lines.append("  the recipe as published")
     elif profile and profile.differs:
-        prose(out, f"  differs from the paper: {profile.differs}")
+        lines.append(f"  differs from the paper: {profile.differs}")
     if study.resolved.substituted:
         stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in study.resolved.substituted.items())
-        prose(out, f"  data sets standing in: {stand_ins}")
+        lines.append(f"  data sets standing in: {stand_ins}")
     others = [name for name in study.file.profile_names if name != study.resolved.profile_name]
-    prose(out, f"  another profile: {' or '.join(f'--profile {name}' for name in others)}")
+    return [*lines, f"  another profile: {' or '.join(f'--profile {name}' for name in others)}"]
 
 
-def _require_datasets(study: Study) -> None:
-    missing = [study.registry.missing(name) for name in study.plan.missing_datasets]
+def _require_datasets(studies: Sequence[Study]) -> None:
+    missing = [study.registry.missing(name) for study in studies for name in study.plan.missing_datasets]
     if missing:
-        raise UserError("\n".join(missing))
+        raise UserError("\n".join(dict.fromkeys(missing)))
 
 
-def _announce(study: Study, before: StudyResult, out: Console) -> None:
-    plan = study.plan
-    if before.complete:
-        out.print(f"nothing to do: {len(plan.stages)} stages are in the store")
+def _announce(joint: JointPlan, study: Study, out: Console) -> None:
+    to_do = [stage for stage in joint.doable if study.store.record(stage) is None]
+    done = len(joint.doable) - len(to_do)
+    if not to_do:
+        out.print(f"nothing to do: {done} stages are in the store")
         return
-    to_do = [stage for stage in plan.stages if stage.fingerprint not in before.records]
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(stage.kind for stage in to_do).items())
-    in_store = f", {len(before.records)} in the store" if before.records else ""
-    time = time_estimate(plan, study.registry, before, study.machine)
-    prose(out, f"plan: {len(to_do)} stages to do ({kinds}){in_store}; {time}")
+    studies = f" for {len(joint.plans)} studies" if len(joint.plans) > 1 else ""
+    in_store = f", {done} in the store" if done else ""
+    time = time_estimate(to_do, joint.execution, study.registry, study.machine)
+    prose(out, f"plan: {len(to_do)} stages to do{studies} ({kinds}){in_store}; {time}")
 
 
 def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:

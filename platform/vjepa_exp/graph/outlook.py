@@ -21,7 +21,6 @@ LOSSY = "as run does it, nodes lost"
 class Limit(StrEnum):
     """What the time of a plan is mostly spent on beyond what cannot be beaten, or what that is."""
 
-    STUDIES = "studies wait for each other"
     LEVELS = "probes wait for the last pretraining of all"
     PACKING = "CPUs, concurrent trials, packing, starts"
     LOSSES = "lost nodes"
@@ -42,11 +41,8 @@ class Outlook:
 
     @property
     def named(self) -> dict[str, Simulation]:
-        """What is shown: the orders that differ, and lost nodes where any are counted."""
-        levels = {stages[0].level for stages in self.work.stages}
-        several = len({task.turn for task in self.work.tasks}) > len(levels)
-        shown = {order.value: run for order, run in self.runs.items() if several or order is not Order.LEVELS}
-        return shown | ({LOSSY: self.lossy} if self.lossy else {})
+        """What is shown: the orders, and lost nodes where any are counted."""
+        return {order.value: run for order, run in self.runs.items()} | ({LOSSY: self.lossy} if self.lossy else {})
 
     @property
     def fleet(self) -> Fleet:
@@ -78,8 +74,7 @@ class Outlook:
         spans = {order: run.makespan_s for order, run in self.runs.items()}
         return {
             Limit.CHAIN if self.chain_s > self.share_s else Limit.GPUS: self.least_s,
-            Limit.STUDIES: spans[Order.AS_RUN] - spans[Order.LEVELS],
-            Limit.LEVELS: spans[Order.LEVELS] - spans[Order.FREE],
+            Limit.LEVELS: spans[Order.AS_RUN] - spans[Order.FREE],
             Limit.PACKING: spans[Order.FREE] - self.least_s,
             Limit.LOSSES: self.lossy.makespan_s - spans[Order.AS_RUN] if self.lossy else 0.0,
         }

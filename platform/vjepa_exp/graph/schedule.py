@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import groupby
 from math import inf
 
 from vjepa_exp.graph.demand import HOUR, STAGE_START_S, Demand
 from vjepa_exp.graph.fleet import Fleet
+from vjepa_exp.graph.joint import together
 from vjepa_exp.graph.packs import share_passes
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.simulate import Task
@@ -23,8 +25,6 @@ class Order(StrEnum):
     """What waits for what."""
 
     AS_RUN = "as run does it"
-    """One study after the other, in each of them pretraining before what stands on encoders."""
-    LEVELS = "studies together"
     """All pretraining of all studies, then all that stands on it."""
     FREE = "no level waits"
     """A stage waits for its own encoder alone; the longest chains are begun first."""
@@ -44,16 +44,16 @@ def lay_out(plans: Sequence[Plan], done: Collection[str], demand_of: DemandOf, w
     """The tasks of some plans in the order and the packs in which `run` does them.
 
     Args:
-        plans: in the order in which they are run.
+        plans: that are run together.
         done: fingerprints of stages that are in the store.
         demand_of: what a stage asks for, None where that is not known.
         worst: take the hours of the worst assumptions, else of the best ones.
     """
     tasks, packs, unknown, seen, turn = list[Task](), list[tuple[Stage, ...]](), list[Stage](), set(done), 0
     made = dict[str, int]()
-    for plan in plans:
-        execution = plan.experiment.experiment.execution
-        for level in plan.levels():
+    for joint in together(plans):
+        execution = joint.execution
+        for _, level in groupby(joint.doable, key=lambda stage: stage.level):
             ready = [stage for stage in level if stage.fingerprint not in seen and stage.level]
             for pack in share_passes(ready, execution.probes_per_pass):
                 asked = [demand_of(stage) for stage in pack]
@@ -85,9 +85,6 @@ def ordered(work: Work, order: Order) -> tuple[Task, ...]:
     """The tasks with the turns and ranks of an order."""
     if order is Order.AS_RUN:
         return work.tasks
-    if order is Order.LEVELS:
-        turns = [stages[0].level for stages in work.stages]
-        return tuple(replace(task, turn=turn) for task, turn in zip(work.tasks, turns, strict=True))
     chains = chains_from(work.tasks)
     return tuple(replace(task, turn=0, rank=-chain) for task, chain in zip(work.tasks, chains, strict=True))
 

@@ -1,4 +1,4 @@
-"""Run a plan: what the store already holds is used, the rest is done level by level, and nothing is done twice."""
+"""Run plans: what the store already holds is used, the rest is done level by level, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
+from vjepa_exp.graph.joint import JointPlan
 from vjepa_exp.graph.machine import Machine, cluster_machine, this_machine
 from vjepa_exp.graph.packs import share_passes
 from vjepa_exp.graph.plan import Plan
@@ -50,13 +51,28 @@ def run(
     verbose: bool = False,
     since: float | None = None,
 ) -> StudyResult:
-    """Do every stage of a plan that the store does not hold yet.
+    """`run_together` for one plan."""
+    [result] = run_together(JointPlan((plan,)), store, registry, console, cluster=cluster, verbose=verbose, since=since)
+    return result
+
+
+def run_together(
+    joint: JointPlan,
+    store: Store,
+    registry: Registry,
+    console: Console,
+    *,
+    cluster: ClusterSpec | None = None,
+    verbose: bool = False,
+    since: float | None = None,
+) -> list[StudyResult]:
+    """Do every stage of some plans that the store does not hold yet: all pretraining, then all that stands on it.
 
     A stage that fails does not stop the others; what stands on it is not reached. Interrupted at any moment, the same
     call continues: training goes on from its last checkpoint.
 
     Args:
-        plan: of the study.
+        joint: plans with the same execution.
         store: where results are and go; held by this process meanwhile.
         registry: the data sets of this machine.
         console: for progress, results of stages and warnings.
@@ -65,21 +81,24 @@ def run(
         verbose: let Ray's own messages through.
         since: when (seconds since 1970) the user asked for it; now where None.
 
+    Returns:
+        The result of each plan.
+
     Raises:
         UserError: a data set is missing, the store is in use or cannot be written, or the machine does not fit.
     """
-    if plan.missing_datasets:
-        raise UserError("\n".join(registry.missing(name) for name in plan.missing_datasets))
+    if joint.missing_datasets:
+        raise UserError("\n".join(registry.missing(name) for name in joint.missing_datasets))
     with store.lock():
-        return _Run(plan, store, registry, console, cluster, verbose, since or time.time()).execute()
+        return _Run(joint, store, registry, console, cluster, verbose, since or time.time()).execute()
 
 
 class _Run:
-    """One run of one plan."""
+    """One run."""
 
     def __init__(
         self,
-        plan: Plan,
+        joint: JointPlan,
         store: Store,
         registry: Registry,
         console: Console,
@@ -87,15 +106,15 @@ class _Run:
         verbose: bool,
         since: float,
     ) -> None:
-        self.plan, self.store, self.registry, self.console, self.verbose = plan, store, registry, console, verbose
-        self.execution = plan.experiment.experiment.execution
-        found = {stage.fingerprint: store.record(stage) for stage in plan.stages}
+        self.joint, self.store, self.registry, self.console, self.verbose = joint, store, registry, console, verbose
+        self.stages, self.execution = joint.doable, joint.execution
+        found = {stage.fingerprint: store.record(stage) for stage in self.stages}
         self.records: dict[str, Record] = {key: record for key, record in found.items() if record is not None}
         self.reused = frozenset(self.records)
         self.begun: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self.before = {"plan": max(0.0, time.time() - since)}
-        self.tracker = Tracker(plan, store, self.execution.tracking_uri)
+        self.trackers = [Tracker(plan, store, self.execution.tracking_uri) for plan in joint.plans]
         self.cluster, self.address = cluster, self.execution.address or ("auto" if cluster else None)
         self.slots: dict[int, Slots] = {}
         if cluster is not None:
@@ -108,30 +127,36 @@ class _Run:
         for level in TRAINED:
             self.slots[level] = choose_slots(
                 self.execution,
-                len(self._packs(self.plan.stages, level)),
+                len(self._packs(self.stages, level)),
                 machine,
                 joined=self.address is not None,
                 accelerator=self.cluster.gpu.accelerator if self.cluster else None,
             )
 
-    def execute(self) -> StudyResult:
+    def execute(self) -> list[StudyResult]:
         """The run itself."""
         self._check_data()
-        mirror = Mirror(self.tracker, self.records, self.failed, self.begun, self.console.print)
+        mirror = Mirror(self.trackers, self.records, self.failed, self.begun, self.console.print)
         mirror.start()
         try:
-            with View(self.console, len(self.records), len(self.plan.stages)) as view:
+            with View(self.console, len(self.records), len(self.stages)) as view:
                 for stage in self._missing(0):
                     self._make_data(stage, view)
                 if any(self._missing(level) for level in TRAINED):
                     self._train(view)
         finally:
             mirror.finish()
-        return StudyResult(self.plan, self.records, self.failed, self.reused)
+        return [self._result(plan) for plan in self.joint.plans]
+
+    def _result(self, plan: Plan) -> StudyResult:
+        own = {stage.fingerprint for stage in plan.stages}
+        records = {key: record for key, record in self.records.items() if key in own}
+        failed = {key: reason for key, reason in self.failed.items() if key in own}
+        return StudyResult(plan, records, failed, self.reused & own)
 
     def _missing(self, level: int) -> list[Stage]:
         """Stages of a level that are not done."""
-        return [stage for stage in self.plan.stages if stage.level == level and stage.fingerprint not in self.records]
+        return [stage for stage in self.stages if stage.level == level and stage.fingerprint not in self.records]
 
     def _make_data(self, stage: Stage, view: View) -> None:
         with uninterrupted():
@@ -226,7 +251,7 @@ class _Run:
         pretrained = stage.input("pretrain")
         return StageJob(
             stage=stage,
-            label=self.plan.label(stage),
+            label=self.joint.label(stage),
             folder=self.store.begin(stage).resolve(),
             scratch=scratch,
             manifests={name: self._manifest(stage, name) for name in _datasets(stage)},
@@ -239,7 +264,7 @@ class _Run:
         )
 
     def _removals(self) -> dict[str, Path]:
-        return {digest: removals.file for digest, removals in self.plan.removals.items()}
+        return {digest: removals.file for digest, removals in self.joint.removals.items()}
 
     def _manifest(self, stage: Stage, dataset: str) -> Path:
         family = self.registry.demo_family(dataset)
@@ -277,7 +302,7 @@ class _Run:
             else {},
             "started": (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds"),
             "seconds": round(seconds, 1),
-            "mlflow_run_id": self.tracker.run_id(job.stage),
+            "mlflow_run_id": next(filter(None, (tracker.run_id(job.stage) for tracker in self.trackers)), None),
         }
         record = self.store.commit(job.stage, outcome.metrics, outcome.files, extra)
         if job.stage.kind == "probe":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vjepa_exp.graph.store import Record
@@ -19,12 +19,12 @@ Warn = Callable[[str], None]
 
 
 class Mirror:
-    """Calls `tracker.sync` every few seconds; a server that is away is reported once and tried again.
+    """Calls `sync` of trackers every few seconds; a server that is away is reported once and tried again.
 
     It is away when it fails twice in turn: one answer that is lost is nobody's concern.
 
     Args:
-        tracker: of the study.
+        trackers: of the studies, on one server.
         records: of the stages that are done, by fingerprint; grows while the run works.
         failed: reasons of those that failed.
         begun: when (seconds since 1970) stages of this run began.
@@ -33,13 +33,13 @@ class Mirror:
 
     def __init__(
         self,
-        tracker: Tracker,
+        trackers: Sequence[Tracker],
         records: Mapping[str, Record],
         failed: Mapping[str, str],
         begun: Mapping[str, float],
         warn: Warn,
     ) -> None:
-        self._tracker, self._records, self._failed, self._begun, self._warn = tracker, records, failed, begun, warn
+        self._trackers, self._records, self._failed, self._begun, self._warn = trackers, records, failed, begun, warn
         self._stop = threading.Event()
         self._failing = self._warned = False
         self._thread = threading.Thread(target=self._loop, name="mlflow", daemon=True)
@@ -64,14 +64,18 @@ class Mirror:
             self._stop.wait(EVERY_S)
 
     def _sync(self, *, ended: bool = False) -> bool:
-        if self._tracker.up_to_date():
+        behind = [tracker for tracker in self._trackers if not tracker.up_to_date()]
+        if not behind:
             return True
         try:
-            self._tracker.sync(dict(self._records), dict(self._failed), dict(self._begun), ended=ended)
+            for tracker in behind:
+                tracker.sync(dict(self._records), dict(self._failed), dict(self._begun), ended=ended)
         except _failures() as error:
             if not self._warned and self._failing:
                 self._warned = True
-                self._warn(f"MLflow ({self._tracker.uri}) cannot be used, the run goes on without it: {_reason(error)}")
+                self._warn(
+                    f"MLflow ({self._trackers[0].uri}) cannot be used, the run goes on without it: {_reason(error)}"
+                )
             self._failing = True
             return False
         self._failing = False

@@ -12,13 +12,14 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from pydantic import ValidationError
 
+from vjepa_exp.spec.base import Spec
 from vjepa_exp.spec.errors import UserError
-from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 
 FORMAT = 1
 STATE_FILE = "state.pt"
 
-R = TypeVar("R", bound=PretrainRecipe | ProbeRecipe)
+R = TypeVar("R", bound=Spec)
+"""The recipe of a stage."""
 
 
 class State(Protocol):
@@ -39,9 +40,7 @@ class Checkpoint(NamedTuple, Generic[R]):
     state: dict[str, Any]
 
 
-def save_checkpoint(
-    folder: Path, state: State, recipe: PretrainRecipe | ProbeRecipe, order: str, *, writes: bool = True
-) -> None:
+def save_checkpoint(folder: Path, state: State, recipe: Spec, order: str, *, writes: bool = True) -> None:
     """Write `folder/state.pt`: aside, synced, renamed, so that a crash leaves the old file or the new one.
 
     Called on every worker, of which one `writes`; the file is the same for any number of them, sharded or not.
@@ -79,7 +78,7 @@ def read_checkpoint(folder: Path, kind: type[R]) -> Checkpoint[R]:
     return _read(folder, kind, mapped=False)
 
 
-def step_reached(folder: Path, kind: type[PretrainRecipe] | type[ProbeRecipe]) -> int:
+def step_reached(folder: Path, kind: type[Spec]) -> int:
     """The step of a checkpoint, without reading its tensors; 0 where there is none.
 
     Raises:
@@ -109,7 +108,7 @@ def _read(folder: Path, kind: type[R], *, mapped: bool) -> Checkpoint[R]:
     return Checkpoint(recipe, content["order"], content["state"])
 
 
-def load_checkpoint(folder: Path, state: State, recipe: PretrainRecipe | ProbeRecipe, order: str) -> None:
+def load_checkpoint(folder: Path, state: State, recipe: Spec, order: str) -> None:
     """Put a checkpoint into `state`.
 
     Raises:

@@ -95,7 +95,7 @@ def test_a_simulation_of_several_sizes(call: Call, own: Callable[..., str], tmp_
 def test_lost_nodes_are_simulated_where_a_rate_is_stated(call: Call) -> None:
     names = ("table4_masking", "table3_pooling")
     out = call("plan", *names, "--profile", "paper", "--cluster", "aws-a100", "--simulate", "32")[1]
-    assert "  32      4  studies together" in out
+    assert "  32      4  no level waits" in out
     lossy = line_of(out, "  32      4  as run does it, nodes lost").split()
     assert int(lossy[-2]) > 0
     assert "lost nodes" in line_of(out, "32 GPUs, as run does it, at worst")

@@ -69,17 +69,10 @@ def cluster(**gpu: object) -> ClusterSpec:
 
 def test_tasks_are_those_of_run_in_its_turns(plans: list[Plan]) -> None:
     work = lay_out(plans, (), pretraining_takes_ten, worst=False)
-    kinds = [[stage.kind for stage in stages] for stages in work.stages]
-    assert kinds[:3] == [["pretrain"], ["probe"], ["probe"]]
-    assert sorted(map(len, kinds[3:])) == [
-        1,
-        1,
-        1,
-        2,
-    ]  # the second study: a pretraining, a pair that shares a pass, ...
+    kinds = [{stage.kind for stage in stages} for stages in work.stages]
+    assert kinds == [{"pretrain"}] * 2 + [{"probe"}] * (len(kinds) - 2)  # those of both studies first
     assert [task.turn for task in work.tasks] == sorted(task.turn for task in work.tasks)
-    first_turn_of_second = work.tasks[3].turn
-    assert first_turn_of_second > work.tasks[2].turn
+    assert len({task.turn for task in work.tasks}) == 2
     stages = [stage.fingerprint for pack in work.stages for stage in pack]
     assert len(stages) == len(set(stages))
     assert set(stages) == {stage.fingerprint for plan in plans for stage in plan.stages if stage.level}
@@ -110,14 +103,16 @@ def test_checkpoints_take_time_and_are_where_a_stage_goes_on(plans: list[Plan]) 
 
 def test_orders_wait_for_less_and_less(plans: list[Plan]) -> None:
     work = lay_out(plans, (), pretraining_takes_ten, worst=False)
-    assert {task.turn for task in ordered(work, Order.LEVELS)} == {1, 2}
     assert {task.turn for task in ordered(work, Order.FREE)} == {0}
     fleet = fleet_of(cluster(), 64)
     spans = [simulate(ordered(work, order), fleet).makespan_s for order in Order]
     assert spans == sorted(spans, reverse=True)
     chain = 60 + 10 * HOUR + 2 * HOUR + 2 * STAGE_START_S
     assert spans[-1] == pytest.approx(chain)
-    assert spans[0] > 2 * 10 * HOUR
+    assert spans[0] <= chain + 60  # there is room for all of a level, but a node comes later
+    narrow = fleet_of(cluster(), 8)
+    slow = [simulate(ordered(work, order), narrow).makespan_s for order in Order]
+    assert slow == sorted(slow, reverse=True)
 
 
 def test_no_more_trials_at_a_time_than_the_execution_wants(load: Load, tmp_path: Path) -> None:

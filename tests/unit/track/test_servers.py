@@ -52,7 +52,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run_loses_nothing(
     records, begun, lines = dict[str, Any](), {study.pretraining.fingerprint: time.time()}, list[str]()
     study.begin(steps=50)
     tracker = study.tracker(server.uri)
-    mirror = Mirror(tracker, records, {}, begun, lines.append)
+    mirror = Mirror([tracker], records, {}, begun, lines.append)
     mirror.start()
     try:
         wait_for(lambda: _steps(study, tracker, server.uri) == list(range(1, 51)), "the first steps arrive")
@@ -72,7 +72,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_run_loses_nothing(
     ]
 
     server.start()
-    later = Mirror(study.tracker(server.uri), records, {}, {}, pytest.fail)
+    later = Mirror([study.tracker(server.uri)], records, {}, {}, pytest.fail)
     later.start()
     later.finish()
     study.assert_whole(server.uri)
@@ -83,7 +83,7 @@ def test_a_server_that_comes_back_before_the_end_is_told_of(study, server, monke
     monkeypatch.setattr(mirror_module, "EVERY_S", 0.2)
     lines = list[str]()
     server.kill()
-    mirror = Mirror(study.tracker(server.uri), study.finish(), {}, {}, lines.append)
+    mirror = Mirror([study.tracker(server.uri)], study.finish(), {}, {}, lines.append)
     mirror.start()
     try:
         wait_for(lambda: bool(lines), "the server is away")

@@ -123,7 +123,7 @@ def test_only_who_knows_the_password_reads_and_writes(
     with pytest.raises(UserError, match="asks for a name and a password, or those it got are wrong: set MLFLOW_"):
         tracker.require()
     lines = list[str]()
-    Mirror(tracker, {}, {}, {}, lines.append).finish()
+    Mirror([tracker], {}, {}, {}, lines.append).finish()
     assert "asks for a name and a password" in lines[0], "as it would be told of a password that is changed meanwhile"
     assert "wrong" * 5 not in "".join(lines)
     capsys.readouterr()

@@ -132,7 +132,7 @@ def test_a_failure_is_marked_with_its_reason(study) -> None:
 def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(study) -> None:
     study.begin(steps=5)
     lines: list[str] = []
-    away = Mirror(study.tracker("http://127.0.0.1:9"), {}, {}, {}, lines.append)
+    away = Mirror([study.tracker("http://127.0.0.1:9")], {}, {}, {}, lines.append)
     away.start()
     away.finish()
     assert [line for line in lines if "cannot be used" in line] == [
@@ -148,7 +148,7 @@ def test_a_server_that_is_away_is_reported_once_and_nothing_is_lost(study) -> No
 def test_a_full_disk_is_reported_and_what_it_refused_arrives_later(study, small_disk: Callable[[str], Path]) -> None:
     study.store, lines = Store(small_disk("200k")), list[str]()
     study.begin(steps=5)
-    full = Mirror(study.tracker(), {}, {}, {}, lines.append)
+    full = Mirror([study.tracker()], {}, {}, {}, lines.append)
     full.start()
     full.finish()
     assert [line for line in lines if "No space left on device" in line]
