@@ -4,14 +4,16 @@ Probes that want the same tokens are trained together, step by step on the same 
 everything, works once for all of them. None sees the others, so each ends bit for bit where it would end alone.
 
 Where clips are not augmented and the features fit, the encoder sees every training clip once, and all epochs run on the
-kept features. Test features never change: where they fit, they are kept too and give a score after every epoch. The
-score of the last epoch is the result; nothing is selected on the test split.
+kept features. Test features never change: where they fit, they are kept too and give a score after every epoch, or
+after several where a few labels would be tested on many videos. The score of the last epoch is the result; nothing is
+selected on the test split.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import tee
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,6 +189,7 @@ def train_on_tokens(
         _training(recipe, encoder, num_classes, replace(tokens, batches=stream), world, cast, last_step, own)
         for recipe, stream, own in zip(recipes, streams, all_hooks, strict=True)
     ]
+    test_every = 1 if stop_some else _epochs_to_a_test(shared, tokens, test)
     del streams  # what nobody draws from any more would hold all batches
     running, ended = dict(enumerate(trainings)), dict[int, UserError]()
     for training, folder in zip(trainings, resume.folders, strict=False):
@@ -195,7 +198,7 @@ def train_on_tokens(
     for step in range(tokens.first + 1, last_step + 1):
         infos = {number: info for number, training in running.items() if (info := training.take(step))}
         epoch, rest = divmod(step, tokens.steps_per_epoch)
-        if infos and (step == last_step or (rest == 0 and isinstance(held_out, list))):
+        if infos and (step == last_step or (rest == 0 and isinstance(held_out, list) and epoch % test_every == 0)):
             probes = [running[number].probe for number in infos]
             outcomes = score_probes(probes, held_out, test.num_videos, num_classes, world, cast)
             for number, outcome in zip(infos, outcomes, strict=True):
@@ -212,6 +215,12 @@ def train_on_tokens(
             break
     covered = tokens.coverage(world)
     return [ended.get(number) or _result(training, covered) for number, training in enumerate(trainings)]
+
+
+def _epochs_to_a_test(recipe: ProbeRecipe, tokens: TrainingTokens, test: HeldOut) -> int:
+    """So many that tests take no longer than training, a step of which is three forward passes."""
+    trained = tokens.steps_per_epoch * min(recipe.probe.optim.batch_size, tokens.num_videos)
+    return ceil(test.num_videos * recipe.probe.views / (3 * trained))
 
 
 def _training(

@@ -139,6 +139,15 @@ def test_fewer_videos_than_a_batch_still_train(probe_recipe: ProbeRecipe, clips:
     assert run(recipe, clips).metrics["top1"] > 90
 
 
+def test_few_videos_are_not_tested_on_many_after_every_epoch(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    few, views = clips(1, num_videos=8).batches(0, 8, 8), clips(2, views=3).batches(0, NUM_TEST, 8)
+    recipe = with_probe(probe_recipe, views=3)  # 63 views are tested, 24 passes are those of an epoch
+    encoder = frozen_encoder(recipe, None)
+    (result,) = train_probes([recipe], World(), encoder, Split(few, 8), Split(views, NUM_TEST), 4)
+    assert isinstance(result, ProbeResult)
+    assert [point["epoch"] for point in result.curve] == [3, 6, 8]
+
+
 def test_bf16_probe_agrees_with_fp32(probe_recipe: ProbeRecipe, clips: Any) -> None:
     exact, rounded = run(probe_recipe, clips), run(with_probe(probe_recipe, precision="bf16"), clips)
     assert rounded.metrics["test_loss"] == pytest.approx(exact.metrics["test_loss"], rel=0.1)
