@@ -118,7 +118,12 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
         introduce(group, out)
         _require_datasets(group)
     _save(request, studies, store)
-    results = [_run(group, out, verbose) for group in groups]
+    try:
+        results = [_run(group, out, verbose) for group in groups]
+    except KeyboardInterrupt:
+        option = studies[0].store.option
+        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{option}", soft_wrap=True)
+        return False
     return all(results)
 
 
@@ -148,14 +153,8 @@ def _run(studies: Sequence[Study], out: Console, verbose: bool) -> bool:
     told = [tracker.up_to_date() and tracker.has_report() for tracker in trackers]
     if not all(told):
         trackers[0].require()
-    try:
-        since = Process().create_time()
-        results = run_together(
-            joint, first.store, first.registry, out, cluster=first.cluster, verbose=verbose, since=since
-        )
-    except KeyboardInterrupt:
-        out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{first.store.option}", soft_wrap=True)
-        return False
+    since = Process().create_time()
+    results = run_together(joint, first.store, first.registry, out, cluster=first.cluster, verbose=verbose, since=since)
     for study, result, known in zip(studies, results, told, strict=True):
         files = _finish(study, result, out)
         if not known:

@@ -86,6 +86,6 @@ def read_batches(
     for batch in stream(source, rows, job.stream_options(source.row_bytes), first):
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
-            for job in jobs:
-                Progress(f"{split} clip", min(seen, num_positions), num_positions).write(job.folder)
+            for one in jobs:
+                Progress(f"{split} clip", min(seen, num_positions), num_positions).write(one.folder)
         yield batch
