@@ -7,6 +7,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vjepa_exp.commands.console import prose
+from vjepa_exp.report.orderings import orderings
 from vjepa_exp.report.table import Gap, Row, Table
 from vjepa_exp.report.words import (
     common_coverage,
@@ -14,6 +15,7 @@ from vjepa_exp.report.words import (
     doubt_note,
     gap,
     gap_note,
+    order_note,
     percent,
     scale_note,
     score,
@@ -39,6 +41,7 @@ def print_scores(table: Table, out: Console) -> None:
     out.print(Text(table.title, "bold"))
     out.print(grid)
     notes = [score_note(table), scale_note(table), gap_note(table), unavailable_note(table), doubt_note(table)]
+    notes.append(order_note(orderings(table)))
     for note in filter(None, notes):
         prose(out, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +39,11 @@ def draw_figures(result: StudyResult, table: Table, store: Store, folder: Path) 
         _masks(result, table, folder),
         _lines(folder / "loss.png", _loss_lines(result, table, store), "Pretraining loss", "step", "loss"),
     ]
+    sets = Counter(column.dataset for column in table.columns)
     for column in table.columns:
         lines = _accuracy_lines(result, table, column.id, store)
-        title = f"Probe accuracy: {column.dataset}"
+        several = f", {column.label}" if sets[column.dataset] > 1 else ""
+        title = f"Probe accuracy: {column.dataset}{several}"
         path = folder / f"accuracy_{column.id}.png"
         figures.append(_lines(path, lines, title, "epoch", "top-1 (%)", chance=column.chance))
     return tuple(figure for figure in figures if figure)

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vjepa_exp.report import words
+from vjepa_exp.report.orderings import Verdict, count_verdicts
 from vjepa_exp.report.page import Page
 
 
@@ -38,6 +39,9 @@ def html(page: Page) -> str:
         unavailable_note=words.unavailable_note(page.table),
         mlflow_note=words.mlflow_note(page.mlflow_note),
         doubt_note=words.doubt_note(page.table),
+        order_note=words.order_note(page.pairs),
+        verdicts=count_verdicts(page.pairs),
+        verdict_names=list(Verdict),
         skipped=words.SKIPPED,
         restarted=words.RESTARTED,
         chosen=words.CHOSEN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vjepa_exp.report.orderings import Verdict, count_verdicts
 from vjepa_exp.report.page import Page, StageLine
 from vjepa_exp.report.table import Table
 from vjepa_exp.report.words import (
@@ -14,6 +15,7 @@ from vjepa_exp.report.words import (
     gap,
     gap_note,
     mlflow_note,
+    order_note,
     percent,
     phases,
     scale_note,
@@ -31,6 +33,7 @@ def markdown(page: Page) -> str:
     parts += ["  \n".join(notes)] if notes else []
     if page.failures:
         parts.append("## Failed stages\n\n" + "\n".join(f"- `{s.id}`: {s.failure}" for s in page.failures))
+    parts += [f"## Orderings\n\n{_orderings(page)}"] if page.pairs else []
     parts += [f"## {f.title}\n\n![{f.title}]({f.path.name})\n\n{f.caption}" for f in page.figures]
     parts.append("## Stages\n\n" + _stages(page))
     parts += [mlflow_note(page.mlflow_note)] if page.mlflow else []
@@ -79,6 +82,13 @@ def _table(table: Table) -> str:
         ahead = [""] * (0 if not table.published else 1 if table.same_scale else 2)
         lines.append(["chance", *(text for c in table.columns for text in (*ahead, percent(c.chance), "", ""))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _orderings(page: Page) -> str:
+    lines = [f"| column | {' | '.join(Verdict)} |", "|---|--:|--:|--:|"]
+    for column, found in count_verdicts(page.pairs).items():
+        lines.append(f"| {column} | {' | '.join(str(found[verdict]) for verdict in Verdict)} |")
+    return "\n".join([*lines, "", order_note(page.pairs)])
 
 
 def _stages(page: Page) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from vjepa_exp.graph.result import CHOSEN, StudyResult
 from vjepa_exp.graph.store import Record, Store
+from vjepa_exp.report.orderings import Pair, orderings
 from vjepa_exp.report.table import Table, build_table
 from vjepa_exp.track.starts import Start, read_starts
 from vjepa_exp.track.tracker import Tracker
@@ -71,6 +72,7 @@ class Page:
         mlflow: address of the study's run in MLflow, None where nothing shows it in a browser.
         mlflow_note: what has to run for the addresses to open; '' for a server.
         compare: address of the page of MLflow that compares the variants, None where there is none.
+        pairs: of rows that the paper orders, and what ours say of them.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Page:
     compare: str | None = None
     figures: tuple[Figure, ...] = ()
     choices: tuple[ChoiceLine, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def failures(self) -> list[StageLine]:
@@ -113,10 +116,10 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
     resolved = result.plan.experiment
     experiment = resolved.experiment
     tracker = Tracker(result.plan, store, experiment.execution.tracking_uri)
-    summary = result.summary()
+    summary, table = result.summary(), build_table(result)
     return Page(
         experiment.name,
-        build_table(result),
+        table,
         resolved.profile_name,
         resolved.profile.differs if resolved.profile else "",
         resolved.substituted,
@@ -131,6 +134,7 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
         tracker.page_note,
         tracker.compare_page(),
         choices=_choice_lines(result),
+        pairs=orderings(table),
     )
 
 

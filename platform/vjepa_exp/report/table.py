@@ -249,7 +249,7 @@ def _with_gaps(row: Row, reference: Row | None) -> Row:
             cells[column] = replace(
                 cell,
                 published_gap=_gap(cell.published, other.published),
-                our_gap=_gap_by_seed(cell.ours, other.ours),
+                our_gap=gap_by_seed(cell.ours, other.ours),
             )
     return replace(row, cells=cells)
 
@@ -258,7 +258,7 @@ def _gap(a: float | None, b: float | None) -> Gap | None:
     return None if a is None or b is None else Gap(a - b)
 
 
-def _gap_by_seed(a: Score | None, b: Score | None) -> Gap | None:
+def gap_by_seed(a: Score | None, b: Score | None) -> Gap | None:
     """Over the seeds that both have: what a seed does to both is no difference between them."""
     if a is None or b is None or not (shared := a.by_seed.keys() & b.by_seed.keys()):
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import sqrt
 
+from vjepa_exp.report.orderings import Pair, Verdict
 from vjepa_exp.report.table import Column, Gap, Score, Table
 from vjepa_exp.track.starts import Start
 
@@ -122,6 +124,18 @@ def gap_note(table: Table) -> str:
         return ""
     paired = ", seed by seed" if _num_seeds(table) > 1 else ""
     return f"Δ: points above or below “{table.reference}” in the same column{paired}."
+
+
+def order_note(pairs: tuple[Pair, ...]) -> str:
+    """Which of the paper's orderings hold here, in one or two sentences; '' where it orders nothing that we scored."""
+    if not pairs:
+        return ""
+    found = Counter(pair.verdict for pair in pairs)
+    counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict)
+    return (
+        f"Of {len(pairs)} pairs of rows that the paper orders, here: {counts} (less than two standard errors apart, "
+        "of the test clips and of the seeds)."
+    )
 
 
 def unavailable_note(table: Table) -> str:
