@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from psutil import Process
 from rich.console import Console
@@ -31,6 +32,9 @@ from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
 from vjepa_exp.track.standing import standing
+
+if TYPE_CHECKING:
+    from vjepa_exp.track.tracker import Tracker
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,10 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
     for group in groups:
         introduce(group, out)
         _require_datasets(group)
+    for study in studies:
+        tracker = _tracker(study)
+        if not _told(tracker):
+            tracker.require()
     _save(request, studies, store)
     try:
         results = [_run(group, out, verbose) for group in groups]
@@ -147,19 +155,26 @@ def _run(studies: Sequence[Study], out: Console, verbose: bool) -> bool:
     _announce(joint, first, out)
     from vjepa_exp.runtime.runner import run_together  # `plan` answers at once without it
     from vjepa_exp.track.mirror import attach
-    from vjepa_exp.track.tracker import Tracker
 
-    trackers = [Tracker(study.plan, study.store, joint.execution.tracking_uri) for study in studies]
-    told = [tracker.up_to_date() and tracker.has_report() for tracker in trackers]
-    if not all(told):
-        trackers[0].require()
+    told = [_told(_tracker(study)) for study in studies]
     since = Process().create_time()
     results = run_together(joint, first.store, first.registry, out, cluster=first.cluster, verbose=verbose, since=since)
     for study, result, known in zip(studies, results, told, strict=True):
         files = _finish(study, result, out)
         if not known:
-            attach(Tracker(study.plan, study.store, joint.execution.tracking_uri), files, out.print)
+            attach(_tracker(study), files, out.print)
     return all(result.complete for result in results)
+
+
+def _tracker(study: Study) -> Tracker:
+    from vjepa_exp.track.tracker import Tracker  # `plan` answers at once without it
+
+    return Tracker(study.plan, study.store, study.resolved.experiment.execution.tracking_uri)
+
+
+def _told(tracker: Tracker) -> bool:
+    """Whether MLflow knows all of a study already."""
+    return tracker.up_to_date() and tracker.has_report()
 
 
 def resume(name: str | None, store: Path, verbose: bool = False, cluster: str | None = None) -> bool:

@@ -78,5 +78,5 @@ def _pair(column: str, label: str, one: Row, other: Row) -> Iterator[Pair]:
 
 def _of_test(score: Score) -> float:
     """Standard error of a percentage over so many test videos, in points; never quite nothing."""
-    share = ((score.mean or 0.0) * score.covered / 100 + 1) / (score.covered + 2)
+    share = (min(100.0, score.mean or 0.0) * score.covered / 100 + 1) / (score.covered + 2)
     return 100 * sqrt(share * (1 - share) / score.covered)
