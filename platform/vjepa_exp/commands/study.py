@@ -18,6 +18,7 @@ from vjepa_exp.commands.plans import device_line, time_estimate
 from vjepa_exp.commands.scores import print_scores
 from vjepa_exp.commands.specs import find_experiment, find_experiments
 from vjepa_exp.commands.studies import REPORTS, Request, find_study, save_request
+from vjepa_exp.graph.coincide import coinciding_note
 from vjepa_exp.graph.joint import JointPlan, together
 from vjepa_exp.graph.machine import Machine, cluster_machine, this_machine
 from vjepa_exp.graph.plan import Plan, build_plan
@@ -230,6 +231,8 @@ def _profile_lines(study: Study) -> list[str]:
     if study.resolved.substituted:
         stand_ins = ", ".join(f"{ours} for {theirs}" for theirs, ours in study.resolved.substituted.items())
         lines.append(f"  data sets standing in: {stand_ins}")
+    if note := coinciding_note(study.plan):
+        lines.append(f"  {note}")
     others = [name for name in study.file.profile_names if name != study.resolved.profile_name]
     return [*lines, f"  another profile: {' or '.join(f'--profile {name}' for name in others)}"]
 

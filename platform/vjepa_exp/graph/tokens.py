@@ -53,9 +53,21 @@ def mask_draws(mask: MaskSpec, grid: Grid, group_size: int) -> tuple[MaskTokens,
         kept = int(height * width * (1 - mask.ratio)) * num_steps
         return (MaskTokens(kept, num_steps * height * width - kept),) * num_groups
     random = Random(0)
-    sizes = [tuple((i + 0.5) * step % 1 for step in EVEN_STEPS) for i in range(num_groups)]
+    sizes = _even(num_groups)
     random.shuffle(sizes)  # neighbours are a micro-batch, and no more even than any groups
     return tuple(_group_lengths(mask, grid, group_size, _block_size(mask, grid, *size), random) for size in sizes)
+
+
+def mask_shape(mask: MaskSpec, grid: Grid) -> tuple[object, ...]:
+    """What a mask is on a token grid: two with equal shapes draw the same tokens from the same random numbers."""
+    if isinstance(mask, RandomTubeMask):
+        return mask.kind, int(grid[1] * grid[2] * (1 - mask.ratio))
+    blocks = tuple(_block_size(mask, grid, *size) for size in _even(NUM_SAMPLES))
+    return mask.kind, mask.num_blocks, max(1, int(grid[0] * mask.max_temporal_keep)), mask.max_keep, blocks
+
+
+def _even(count: int) -> list[tuple[float, ...]]:
+    return [tuple((i + 0.5) * step % 1 for step in EVEN_STEPS) for i in range(count)]
 
 
 def _group_lengths(mask: MultiBlockMask, grid: Grid, group_size: int, block: Grid, random: Random) -> MaskTokens:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from vjepa_exp.graph.coincide import coinciding_note
 from vjepa_exp.graph.result import CHOSEN, StudyResult
 from vjepa_exp.graph.store import Record, Store
 from vjepa_exp.report.orderings import Pair, orderings
@@ -121,7 +122,7 @@ def build_page(result: StudyResult, store: Store, command: str) -> Page:
         experiment.name,
         table,
         resolved.profile_name,
-        resolved.profile.differs if resolved.profile else "",
+        " ".join(filter(None, (resolved.profile.differs if resolved.profile else "", coinciding_note(result.plan)))),
         resolved.substituted,
         experiment.seeds or (experiment.recipe.seed,),
         _stage_lines(result, store, tracker),

@@ -1,0 +1,43 @@
+"""Variants that train alike though their recipes differ: on a coarse grid of tokens, blocks of two sizes may be one."""
+
+from __future__ import annotations
+
+from vjepa_exp.graph.plan import Plan
+from vjepa_exp.graph.tokens import Grid, mask_shape
+from vjepa_exp.graph.variants import Variant
+
+
+def coinciding(plan: Plan) -> list[tuple[Grid, tuple[str, ...]]]:
+    """Token grid (T', H', W') and labels of variants whose masks are the same there, and all else in their recipes."""
+    found = dict[tuple[object, ...], list[Variant]]()
+    for variant in plan.variants:
+        found.setdefault(_training(variant), []).append(variant)
+    return [
+        (_grid(variants[0]), tuple(labels))
+        for variants in found.values()
+        if len(labels := list(dict.fromkeys(variant.label for variant in variants))) > 1
+    ]
+
+
+def coinciding_note(plan: Plan) -> str:
+    """'On this grid of 4x6x6 tokens the same masks are drawn by: M04 and M05; M09 and M10.', '' where none are."""
+    groups = coinciding(plan)
+    if not groups:
+        return ""
+    size = "x".join(map(str, groups[0][0]))
+    names = "; ".join(" and ".join(labels) for _, labels in groups)
+    return f"On this grid of {size} tokens the same masks are drawn by: {names}."
+
+
+def _grid(variant: Variant) -> Grid:
+    clip, model = variant.recipe.pretrain.data.clip, variant.recipe.model
+    side = clip.resolution // model.patch_size
+    return clip.num_frames // model.tubelet_size, side, side
+
+
+def _training(variant: Variant) -> tuple[object, ...]:
+    recipe = variant.recipe.model_copy(update={"seed": variant.seed})
+    dump = recipe.to_json()
+    masks = recipe.pretrain.masks
+    dump["pretrain"] = {name: value for name, value in dump["pretrain"].items() if name != "masks"}
+    return repr(dump), tuple(mask_shape(mask, _grid(variant)) for mask in masks)
