@@ -34,8 +34,9 @@ def list_all(store: Path) -> None:
 
 
 def _report_of(study: SavedStudy) -> str:
+    """'' where there is none yet; a collection has those of its studies."""
     report = study.folder / "report.html"
-    return str(report) if report.is_file() else "(those of its experiments)"
+    return str(report) if report.is_file() else ""
 
 
 def _experiment_row(file: Path) -> tuple[str, str, str]:
