@@ -49,6 +49,9 @@ def test_a_collection_is_one_run(collection: Path, datasets_file: Path, tmp_path
     assert kinds == ["pretrain", "probe", "probe"]
     for name in ("first", "second"):
         assert (store / "reports" / name / "report.html").is_file()
+    page = (store / "reports" / "both-paper" / "report.html").read_text(encoding="utf-8")
+    assert "3 of 3 stages are done" in page
+    assert '<a href="../first/report.html">' in page
     assert "nothing to do: 3 stages are in the store" in call(tmp_path, "resume", "--store", str(store))
 
     client = MlflowClient(tracking_uri(Store(store), None))

@@ -13,6 +13,7 @@ from psutil import Process
 from rich.console import Console
 
 from vjepa_exp.commands.cluster import find_cluster
+from vjepa_exp.commands.collection import Collected, collection_of
 from vjepa_exp.commands.console import console, prose
 from vjepa_exp.commands.plans import device_line, time_estimate
 from vjepa_exp.commands.scores import print_scores
@@ -27,9 +28,7 @@ from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
 from vjepa_exp.report.table import build_table
 from vjepa_exp.spec.cluster import ClusterSpec, read_cluster
-from vjepa_exp.spec.collection import is_collection
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
 from vjepa_exp.track.standing import standing
@@ -126,32 +125,30 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
         tracker = _tracker(study)
         if not _told(tracker):
             tracker.require()
-    _save(request, studies, store)
+    collection = collection_of(request, [study.request for study in studies], store)
+    for study in studies:
+        save_request(study.folder, study.request)
+    if collection:  # last: what `resume` finds without a name
+        collection.save()
     try:
-        results = [_run(group, out, verbose) for group in groups]
+        results = [result for group in groups for result in _run(group, out, verbose)]
     except KeyboardInterrupt:
         option = studies[0].store.option
         out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{option}", soft_wrap=True)
         return False
-    return all(results)
+    if collection:
+        _overview(collection, studies, results, out)
+    return all(result.complete for result in results)
 
 
-def _save(request: Request, studies: Sequence[Study], store: Path) -> None:
-    """Remember what was asked for: the studies, and last the collection that they are of."""
-    for study in studies:
-        save_request(study.folder, study.request)
-    path = find_experiment(request.spec)
-    document = read_yaml(path)
-    if not is_collection(document):
-        return
-    name, profiles = document.data["name"], {study.request.profile for study in studies}
-    profile = profiles.pop() if len(profiles) == 1 else request.profile
-    absolute = replace(studies[0].request, spec=str(path.resolve()), profile=profile)
-    save_request(store / REPORTS / f"{name}-{profile}", absolute)
+def _overview(collection: Collected, studies: Sequence[Study], results: Sequence[StudyResult], out: Console) -> None:
+    by_plan = {id(result.plan): result for result in results}
+    page = collection.write([(by_plan[id(study.plan)], study.folder) for study in studies])
+    out.print(f"all studies: {page}", soft_wrap=True)
 
 
-def _run(studies: Sequence[Study], out: Console, verbose: bool) -> bool:
-    """Run studies of one execution."""
+def _run(studies: Sequence[Study], out: Console, verbose: bool) -> list[StudyResult]:
+    """Run studies of one execution, and write their reports."""
     first, joint = studies[0], JointPlan(tuple(study.plan for study in studies))
     _announce(joint, first, out)
     from vjepa_exp.runtime.runner import run_together  # `plan` answers at once without it
@@ -164,7 +161,7 @@ def _run(studies: Sequence[Study], out: Console, verbose: bool) -> bool:
         files = _finish(study, result, out)
         if not known:
             attach(_tracker(study), files, out.print)
-    return all(result.complete for result in results)
+    return results
 
 
 def _tracker(study: Study) -> Tracker:
@@ -202,8 +199,13 @@ def report(name: str | None, store: Path) -> None:
     Raises:
         UserError: there is no such study.
     """
-    for study in members(find_study(store, name).request, store):
-        _finish(study, standing(study.plan, study.store), console())
+    request, out = find_study(store, name).request, console()
+    studies = members(request, store)
+    results = [standing(study.plan, study.store) for study in studies]
+    for study, result in zip(studies, results, strict=True):
+        _finish(study, result, out)
+    if collection := collection_of(request, [study.request for study in studies], store):
+        _overview(collection, studies, results, out)
 
 
 def introduce(studies: Sequence[Study], out: Console) -> None:

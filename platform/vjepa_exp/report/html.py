@@ -12,15 +12,20 @@ from vjepa_exp.report.orderings import Verdict, count_verdicts
 from vjepa_exp.report.page import Page
 
 
-def html(page: Page) -> str:
-    """The whole report, pictures inside."""
-    environment = Environment(
+def templates() -> Environment:
+    """The templates of all pages."""
+    return Environment(
         loader=PackageLoader("vjepa_exp.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def html(page: Page) -> str:
+    """The whole report, pictures inside."""
+    environment = templates()
     environment.filters |= {
         "percent": words.percent,
         "score": words.score,
