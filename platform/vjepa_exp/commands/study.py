@@ -209,15 +209,15 @@ def report(name: str | None, store: Path) -> None:
 
 
 def introduce(studies: Sequence[Study], out: Console) -> None:
-    """Say which experiments these are, under which profile and on which device."""
-    said = list[str]()
+    """Say which experiments these are, under which profile and on which device; what several have in common once."""
+    said = set[str]()
     for study in studies:
         experiment = study.resolved.experiment
         out.print(f"{experiment.title or experiment.name} ({study.request.spec})", style="bold", soft_wrap=True)
         lines = _profile_lines(study)
-        for line in lines if lines != said else ():
+        for line in (line for line in lines if line not in said):
             prose(out, line)
-        said = lines
+        said |= set(lines)
     prose(out, device_line(studies[0].plan, studies[0].machine))
 
 
