@@ -16,7 +16,8 @@ from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 from vjepa_exp.train.world import World
 
 SIZES = {"train": 43, "test": 21}
-BAD = {"train": (3,), "test": (5, 20)}
+BAD = {"train": (3, 6), "test": (5, 20)}
+"""Of the first training batch each of two workers has one."""
 
 
 def test_rows_cover_a_batch_once_in_order() -> None:
@@ -66,6 +67,7 @@ def test_two_workers_train_as_one(
         for worker in (first, second):
             assert worker[kind]["coverage"] == alone[kind]["coverage"]
             assert worker[kind]["train"] == alone[kind]["train"]
+            assert worker[kind]["unreadable after step 1"] == ["3.mp4", "6.mp4"]
             assert worker[kind]["again"] == worker[kind]["once"]  # from a checkpoint near the end
             assert worker[kind]["metrics"] == pytest.approx(alone[kind]["metrics"], rel=1e-2)
         assert alone[kind]["metrics"]["n"] == SIZES["test"] - 2

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
-from vjepa_exp.train.checkpoint import save_checkpoint
+from vjepa_exp.train.checkpoint import read_checkpoint, save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import log_metrics
 from vjepa_exp.train.loop import StepInfo
@@ -29,9 +29,10 @@ BEFORE_LAST = 2
 """Steps that are left to do for a probe that goes on."""
 
 
-def save_near_the_end(info: StepInfo[ProbeState], *, world: World, recipe: ProbeRecipe, folder: Path) -> None:
-    if info.step == info.last_step - BEFORE_LAST:
-        save_checkpoint(folder, info.state, recipe, "order", writes=world.rank == 0)
+def save_twice(info: StepInfo[ProbeState], *, world: World, recipe: ProbeRecipe, folder: Path) -> None:
+    for step, there in ((1, folder / "first"), (info.last_step - BEFORE_LAST, folder)):
+        if info.step == step:
+            save_checkpoint(there, info.state, recipe, "order", writes=world.rank == 0)
 
 
 def main(folder: Path, rank: int, size: int) -> None:
@@ -47,7 +48,7 @@ def main(folder: Path, rank: int, size: int) -> None:
     for kind in ("kept", "streamed"):
         probe = ProbeRecipe.model_validate_json((folder / f"{kind}.json").read_bytes())
         train, test = (Split(given[f"{kind}_{split}"], given["sizes"][split]) for split in ("train", "test"))
-        save = partial(save_near_the_end, world=world, recipe=probe, folder=folder / f"probe-{kind}")
+        save = partial(save_twice, world=world, recipe=probe, folder=folder / f"probe-{kind}")
         (outcome,) = train_probes([probe], world, frozen_encoder(probe, None), train, test, 4, hooks=[[save]])
         assert isinstance(outcome, ProbeResult)
         first = round(outcome.curve[-1]["step"]) - BEFORE_LAST
@@ -58,6 +59,8 @@ def main(folder: Path, rank: int, size: int) -> None:
         assert isinstance(again, ProbeResult)
         result[kind] = {"metrics": outcome.metrics, "coverage": outcome.coverage, "train": outcome.train_coverage}
         result[kind] |= {"again": (again.metrics, again.curve, again.coverage, again.train_coverage)}
+        saved = read_checkpoint(folder / f"probe-{kind}" / "first", ProbeRecipe).state["unreadable"]
+        result[kind] |= {"unreadable after step 1": [path for path, *_ in saved]}
         result[kind] |= {"once": (outcome.metrics, outcome.curve, outcome.coverage, outcome.train_coverage)}
     torch.save(result, folder / f"result_{rank}.pt")
     dist.destroy_process_group()
