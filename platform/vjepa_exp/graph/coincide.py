@@ -21,12 +21,13 @@ def coinciding(plan: Plan) -> list[tuple[Grid, tuple[str, ...]]]:
 
 def coinciding_note(plan: Plan) -> str:
     """'On this grid of 4x6x6 tokens the same masks are drawn by: M04 and M05; M09 and M10.', '' where none are."""
-    groups = coinciding(plan)
-    if not groups:
-        return ""
-    size = "x".join(map(str, groups[0][0]))
-    names = "; ".join(" and ".join(labels) for _, labels in groups)
-    return f"On this grid of {size} tokens the same masks are drawn by: {names}."
+    by_grid = dict[Grid, list[str]]()
+    for grid, labels in coinciding(plan):
+        by_grid.setdefault(grid, []).append(" and ".join(labels))
+    return " ".join(
+        f"On this grid of {'x'.join(map(str, grid))} tokens the same masks are drawn by: {'; '.join(names)}."
+        for grid, names in by_grid.items()
+    )
 
 
 def _grid(variant: Variant) -> Grid:

@@ -41,18 +41,9 @@ IN_THIS_PROCESS = Slots("cpu", concurrent=1, workers=1, decode_workers=0, thread
 """Of the stages that make data."""
 
 
-def run(
-    plan: Plan,
-    store: Store,
-    registry: Registry,
-    console: Console,
-    *,
-    cluster: ClusterSpec | None = None,
-    verbose: bool = False,
-    since: float | None = None,
-) -> StudyResult:
-    """`run_together` for one plan."""
-    [result] = run_together(JointPlan((plan,)), store, registry, console, cluster=cluster, verbose=verbose, since=since)
+def run(plan: Plan, store: Store, registry: Registry, console: Console) -> StudyResult:
+    """`run_together` for one plan, without a cluster's file."""
+    [result] = run_together(JointPlan((plan,)), store, registry, console)
     return result
 
 
