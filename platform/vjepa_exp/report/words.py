@@ -132,9 +132,13 @@ def order_note(pairs: tuple[Pair, ...]) -> str:
         return ""
     found = Counter(pair.verdict for pair in pairs)
     counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict)
+    one_seed = any(pair.ours.sd is None for pair in pairs)
+    error = (
+        "of the test clips alone: one seed says nothing of seeds" if one_seed else "of the test clips and of the seeds"
+    )
     return (
         f"Of {len(pairs)} pairs of rows that the paper orders, here: {counts} (less than two standard errors apart, "
-        "of the test clips and of the seeds)."
+        f"{error})."
     )
 
 

@@ -33,6 +33,8 @@ def test_each_pair_is_compared_once_and_baselines_with_nothing(finish: Finish) -
     assert all(pair.published > 0 for pair in pairs)
     assert {tuple(found.values()) for found in count_verdicts(pairs).values()} == {(6,)}
     assert "Of 18 pairs of rows that the paper orders, here: 18 as in the paper, 0 the other way" in order_note(pairs)
+    assert "one seed says nothing of seeds" in order_note(pairs)
+    assert "and of the seeds" in order_note(pairs_of(finish, AS_PUBLISHED, 3000, "[0, 1]"))
 
 
 def test_what_is_reversed_is_said(finish: Finish) -> None:
