@@ -58,16 +58,15 @@ def expand(resolved: ResolvedExperiment) -> list[Variant]:
         levels = _axis_levels(resolved, vary.axes)
     levels = [replace(level, recipe=_with_stand_ins(level.recipe, resolved)) for level in levels]
     _refuse_equal(resolved, levels)
-    if not experiment.seeds:
-        return levels
-    for level in levels:
-        if level.recipe.seed != experiment.recipe.seed:
-            raise _problem(resolved, ("vary",), f"variant '{level.name}' sets the seed, and so does 'seeds'")
-    return [
-        Variant(v.name, v.label, v.levels, seed, v.recipe.model_copy(update={"seed": seed}))
-        for v in levels
-        for seed in experiment.seeds
-    ]
+    return [_repeat(resolved, level, seed) for level in levels for seed in experiment.seeds] or levels
+
+
+def _repeat(resolved: ResolvedExperiment, level: Variant, seed: int) -> Variant:
+    """A level under another base seed; an ablation that moves the seed moves every one as far."""
+    moved = level.recipe.seed - resolved.experiment.recipe.seed
+    if moved and (resolved.experiment.vary is None or resolved.experiment.vary.ablation is None):
+        raise _problem(resolved, ("vary",), f"variant '{level.name}' sets the seed, and so does 'seeds'")
+    return replace(level, seed=seed + moved, recipe=level.recipe.model_copy(update={"seed": seed + moved}))
 
 
 def released_rows(resolved: ResolvedExperiment) -> dict[str, dict[str, EvaluationSpec]]:

@@ -9,7 +9,8 @@ from enum import StrEnum
 from itertools import combinations
 from math import hypot, sqrt
 
-from vjepa_exp.report.table import Gap, Row, Score, Table, gap_by_seed
+from vjepa_exp.report.table import Column, Gap, Row, Score, Table, gap_by_seed
+from vjepa_exp.spec.published import PublishedRow
 
 SURE = 2.0
 """Standard errors from which on a distance is one."""
@@ -25,7 +26,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of a column: `better` has the higher published number."""
+    """Two rows of a column: `better` has the higher number in the paper, or else in its earlier version."""
 
     column: str
     better: str
@@ -36,6 +37,8 @@ class Pair:
     """The same of ours."""
     error: float
     """Standard error of our mean, in points: of the test videos and, where there are several, of the seeds."""
+    earlier: bool = False
+    """The paper prints no number for one of them: the earlier version of it, which prints both, orders them."""
 
     @property
     def verdict(self) -> Verdict:
@@ -46,12 +49,13 @@ class Pair:
 
 
 def orderings(table: Table) -> tuple[Pair, ...]:
-    """Every pair of rows that the paper orders and that has scores of ours, column by column."""
+    """Every pair of rows that the paper or its earlier version orders and that has scores of ours, by column."""
+    printed = {row.id: row for row in table.published.rows} if table.published else {}
     return tuple(
         pair
         for column in table.columns
-        for one, other in combinations(table.rows, 2)
-        for pair in _pair(column.id, column.label, one, other)
+        for rows in combinations([row for row in table.rows if row.id in printed], 2)
+        for pair in _pair(column, rows, [printed[row.id] for row in rows])
     )
 
 
@@ -61,19 +65,20 @@ def count_verdicts(pairs: tuple[Pair, ...]) -> dict[str, Counter[Verdict]]:
     return {column: Counter(pair.verdict for pair in pairs if pair.column == column) for column in columns}
 
 
-def _pair(column: str, label: str, one: Row, other: Row) -> Iterator[Pair]:
-    published = [row.cells[column].published for row in (one, other)]
-    scores = [row.cells[column].ours for row in (one, other)]
-    if published[0] is None or published[1] is None or published[0] == published[1]:
+def _pair(column: Column, rows: tuple[Row, Row], printed: list[PublishedRow]) -> Iterator[Pair]:
+    numbers = [row.values.get(column.id) for row in printed]
+    if earlier := None in numbers:
+        numbers = [row.earlier.get(column.id) for row in printed]
+    if numbers[0] is None or numbers[1] is None or numbers[0] == numbers[1]:
         return
-    if published[0] < published[1]:
-        one, other, scores = other, one, scores[::-1]
-    ours = gap_by_seed(*scores)
-    if ours is None or scores[0] is None or scores[1] is None or not all(s and s.covered for s in scores):
+    better, worse = rows if numbers[0] > numbers[1] else rows[::-1]
+    high, low = better.cells[column.id].ours, worse.cells[column.id].ours
+    ours = gap_by_seed(high, low)
+    if ours is None or high is None or low is None or not (high.covered and low.covered):
         return
-    seeds = len(scores[0].by_seed.keys() & scores[1].by_seed.keys())
-    error = hypot(_of_test(scores[0]), _of_test(scores[1]), (ours.sd or 0.0) / sqrt(seeds))
-    yield Pair(label, one.label, other.label, abs(published[0] - published[1]), ours, error)
+    seeds = len(high.by_seed.keys() & low.by_seed.keys())
+    error = hypot(_of_test(high), _of_test(low), (ours.sd or 0.0) / sqrt(seeds))
+    yield Pair(column.label, better.label, worse.label, abs(numbers[0] - numbers[1]), ours, error, earlier)
 
 
 def _of_test(score: Score) -> float:

@@ -136,8 +136,11 @@ def order_note(pairs: tuple[Pair, ...]) -> str:
     error = (
         "of the test clips alone: one seed says nothing of seeds" if one_seed else "of the test clips and of the seeds"
     )
+    earlier = sum(pair.earlier for pair in pairs)
+    who = "the paper" if earlier < len(pairs) else "the earlier version of the paper (ICLR 2024 submission)"
+    who += " or its earlier version" if 0 < earlier < len(pairs) else ""
     return (
-        f"Of {len(pairs)} pairs of rows that the paper orders, here: {counts} (less than two standard errors apart, "
+        f"Of {len(pairs)} pairs of rows that {who} orders, here: {counts} (less than two standard errors apart, "
         f"{error})."
     )
 

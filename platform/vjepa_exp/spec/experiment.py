@@ -129,6 +129,7 @@ class ProfileUse(Spec):
     datasets: dict[Name, Name] = Field({}, description="More stand-ins, or others than the profile's.")
     evaluate_each: dict[str, Any] = Field({}, description="Laid over every probe, after the profile's.")
     overlay: dict[str, Any] = Field({}, description="Laid over the profile.")
+    differs: str = Field("", description="What its numbers differ by besides what the profile says, in one sentence.")
 
 
 class Requirements(Spec):

@@ -122,11 +122,19 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
         change = file.document.part(("profiles", profile_name, "overlay"))
         if change.data:
             document.merge(change)
+        profile = _with_own_differs(profile, file.document.get(("profiles", profile_name, "differs")))
     for text in sets:
         _apply_set(document, text)
     _inherit_clips(document)
     experiment = validate(Experiment, document)
     return ResolvedExperiment(experiment, profile_name, profile, file.path, substituted, stand_ins, document)
+
+
+def _with_own_differs(profile: Profile, own: object) -> Profile:
+    """The profile, its sentence followed by that of the experiment."""
+    if not isinstance(own, str):  # absent, or the validation that follows says what it is
+        return profile
+    return profile.model_copy(update={"differs": f"{profile.differs.strip()} {own.strip()}".strip()})
 
 
 def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
@@ -161,6 +169,8 @@ def _lay_over_each(document: Document, overlay: Document) -> None:
     evaluate = document.get(("recipe", "evaluate"))
     for name, entry in evaluate.items() if isinstance(evaluate, dict) and overlay.data else ():
         if isinstance(entry, dict) and entry.get("kind") in PROBES:
+            if overlay.get(("kind",)) in PROBES:  # the other probe of the same data: it keeps all that was said of them
+                document.put(("recipe", "evaluate", name, "kind"), overlay.part(("kind",)))
             document.merge(overlay, ("recipe", "evaluate", name))
 
 

@@ -89,6 +89,13 @@ def test_a_wrong_factor_is_reported_where_it_is_written(load: Load, more: str, m
         expand(load(more))
 
 
+def test_an_ablation_that_moves_the_seed_moves_each_of_several(load: Load) -> None:
+    variants = expand(load("vary: {ablation: masking.figure8}\nseeds: [3, 4]\n"))
+    assert all(variant.recipe.seed == variant.seed for variant in variants)
+    assert {v.seed for v in variants if v.name == "M04"} == {3, 4}
+    assert {v.seed for v in variants if v.name == "M17"} == {1003, 1004}
+
+
 def test_an_axis_on_the_command_line_is_reported_as_such(load: Load) -> None:
     resolved = load("", "vary={axes: {pretrain.optim.epochs: {a: 1}}}")
     with pytest.raises(SpecError, match=r"--set vary=.*: recipe.pretrain.optim.epochs: unknown key"):

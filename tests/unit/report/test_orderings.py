@@ -60,6 +60,17 @@ def test_seeds_that_differ_decide_less(finish: Finish) -> None:
         assert pairs[0].ours.mean == pytest.approx(4.0)
 
 
+def test_a_figure_without_printed_numbers_is_ordered_by_the_earlier_version(finish: Finish) -> None:
+    earlier = {"M01": 23.0, "M02": 31.0, "M03": 44.0}
+    done = finish("figure8_masking.yaml", "smoke", lambda v, *_: 100 - earlier.get(v, 50.0), covered=3000)
+    pairs = orderings(build_table(done.result))
+    label = "(c) 1 block of {} px, 100 % of the length".format
+    [two_sizes] = [pair for pair in pairs if (pair.better, pair.worse) == (label(192), label(112))]
+    assert (two_sizes.published, two_sizes.ours.mean, two_sizes.verdict) == (21.0, -21.0, Verdict.REVERSED)
+    assert all(pair.earlier for pair in pairs)
+    assert "of rows that the earlier version of the paper (ICLR 2024 submission) orders" in order_note(pairs)
+
+
 def test_the_report_shows_them_where_the_paper_orders_anything(finish: Finish) -> None:
     done = finish("table4_masking.yaml", "smoke", lambda v, *_: AS_PUBLISHED[v])
     text = markdown(build_page(done.result, done.store, "command"))

@@ -90,6 +90,25 @@ def test_a_stand_in_leaves_out_no_videos_of_the_set_that_it_stands_in_for(write)
     assert [(entry.dataset, entry.exclude) for entry in laptop] == [("demo_motion", None), ("mine", "b.csv")]
 
 
+def test_a_profile_may_train_another_kind_of_probe_on_the_same_data(write) -> None:
+    probes = load(write(BASE, LAPTOP.replace("optim: {epochs: 3}", "kind: attentive_probe")), "laptop").recipe.evaluate
+    assert (probes["ssv2"].kind, probes["ssv2"].dataset, probes["ssv2"].clip.resolution) == (
+        "attentive_probe",
+        "demo_motion",
+        112,
+    )
+
+
+def test_an_experiment_says_what_else_differs_under_a_profile(write) -> None:
+    text = BASE.replace("laptop: laptop.yaml", "laptop: {extends: laptop.yaml, differs: Half the steps.}")
+    path = write(text, "differs: A small model.\n" + LAPTOP)
+    profile = resolve(read_experiment(path), "laptop").profile
+    assert profile is not None
+    assert profile.differs == "A small model. Half the steps."
+    wrong = write(text.replace("Half the steps.", "[1]"), "differs: A small model.\n" + LAPTOP)
+    assert problems(wrong, "laptop") == [f"{path}:12: profiles.laptop.differs: should be a valid string, not [1]"]
+
+
 def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
     sets = (
         "recipe.pretrain.data.mixture=[{dataset: k710}]",
