@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vjepa_exp.data.listing import read_lines, walk
+from vjepa_exp.data.probe import IMAGE_SUFFIXES
 from vjepa_exp.spec.errors import UserError
 
 
@@ -76,7 +77,7 @@ def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = 
 
 
 class FilesByName:
-    """The videos and images anywhere below a folder, by their names without the suffix."""
+    """The videos anywhere below a folder, by their names without the suffix; thumbnails beside them are none."""
 
     def __init__(self, folder: Path) -> None:
         """Look through the folder.
@@ -87,8 +88,10 @@ class FilesByName:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder")
         self._paths: dict[str, str] = {}
-        for path in walk(folder):
-            self._paths.setdefault(PurePosixPath(path).stem, path)
+        for name in walk(folder):
+            path = PurePosixPath(name)
+            if path.suffix.lower() not in IMAGE_SUFFIXES:
+                self._paths.setdefault(path.stem, name)
 
     def path(self, *names: str) -> str:
         """Where the file with the first of these names that there is lies; else where one would look for the first."""

@@ -26,6 +26,13 @@ def test_videos_are_training_data_without_a_class_each_once(touch, rows, tmp_pat
     ]
 
 
+def test_a_thumbnail_beside_a_video_does_not_take_its_place(touch, rows, tmp_path: Path) -> None:
+    files = touch("a/nVbIUDjzWY4.JPG", "n/nVbIUDjzWY4.webm", "n/nVbIUDjzWY4.jpg", "gkjnR3-ZVts.png", "HowTo100M_v1.csv")
+    (files / "HowTo100M_v1.csv").write_text(CSV)
+    paths = [path for path, _, _ in rows(howto100m(files, files))]
+    assert paths == ["n/nVbIUDjzWY4.webm", "-_97kyZVWVG.mp4", "gkjnR3-ZVts.mp4"]
+
+
 def test_without_its_list_it_is_refused(touch, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no HowTo100M_v1.csv"):
         howto100m(touch("a.mp4"), tmp_path / "files")
