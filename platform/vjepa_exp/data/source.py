@@ -112,7 +112,10 @@ def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s")
     try:
         with local(entry.path) as path:  # a slow network is no decoder that hangs
-            return within(_DEADLINE_S, noted, decode, path, frames, pick(entry.readers, choice))
+            try:
+                return within(_DEADLINE_S, noted, decode, path, frames, pick(entry.readers, choice))
+            except DecodeError as error:  # of a remote file it names the copy, which comes and goes
+                raise DecodeError(error.kind, entry.path, error.cause.replace(path, entry.path)) from None
     except FileNotFoundError as error:
         raise DecodeError("open", entry.path, first_line(error)) from None
     except TimeoutError:

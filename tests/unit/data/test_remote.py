@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -28,6 +29,7 @@ from vjepa_exp.data.source import EvalSource, PretrainSource
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.data import ClipSpec, DataSpec, MixtureEntry
 from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.execution import ReaderChoice
 
 CLIP = ClipSpec(num_frames=4, frame_step=2, resolution=16)
 GUARDED = partial(each_locally, processes=2, deadline_s=120)
@@ -53,9 +55,9 @@ def named_videos(video_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return root
 
 
-def pretrain(manifest: Manifest) -> PretrainSource:
+def pretrain(manifest: Manifest, reader: ReaderChoice = "auto") -> PretrainSource:
     data = DataSpec(mixture=(MixtureEntry(dataset="a"),), clip=CLIP)
-    return PretrainSource([(manifest, None)], data, 1)
+    return PretrainSource([(manifest, None)], data, 1, reader)
 
 
 def evaluation(manifest: Manifest) -> EvalSource:
@@ -164,6 +166,21 @@ def test_a_file_that_a_server_does_not_have_is_a_bad_file(web: Any, bucket: Any,
         errors = dict(zip(batch["path"].tolist(), batch["error"].tolist(), strict=True))
         assert errors[f"{root}/val/up/0.mp4"] == "open: No such file or directory"
         assert sum(bool(error) for error in errors.values()) == 2  # this one, and the broken one
+
+
+@pytest.mark.parametrize("reader", ["auto", "decord"])
+def test_a_bad_file_on_a_server_is_known_by_its_uri(web: Any, video_folder: Path, reader: ReaderChoice) -> None:
+    """And not by its copy, whose name nobody knows: by what is counted, listed, and said."""
+    shutil.copytree(video_folder / "train", web.folder / "set")
+    manifest = index(place(f"{web.url}/set"))
+    bad = {f"{web.url}/set/{label}/0.mp4" for label in ("up", "down")}
+    for uri in bad:
+        (web.folder / uri.removeprefix(f"{web.url}/")).write_bytes(b"damaged")
+    use_cache(Cache(web.folder / "copies"))
+    texts = pretrain(manifest, reader).load(np.arange(12))["skipped"].tolist()
+    skipped = [one for text in texts if text for one in json.loads(text)]
+    assert {one["path"] for one in skipped} == bad
+    assert not any("copies" in one["reason"] for one in skipped)
 
 
 @pytest.mark.parametrize(("status", "times"), [(403, 1), (401, 1), (503, 4), (429, 4)])
