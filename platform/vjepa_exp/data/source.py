@@ -2,6 +2,11 @@
 
 What stands at a position depends on the seed, the manifests and the position alone; which process decodes it, and with
 which neighbours, changes nothing.
+
+Save for a time-out, which no clock of a busy machine gives twice alike. A file whose decoder does not come back in time
+is replaced (pretraining) or not covered (evaluation) at that position, and from then on, in that process alone, so are
+requests of it that reach as far: each would cost the time limit again and keep a thread for good. Requests that end
+earlier in the file are tried. Every time-out is listed with its file.
 """
 
 from __future__ import annotations
@@ -52,7 +57,7 @@ _FORMAT = "source 3"  # part of every fingerprint: change it when the same setti
 _ATTEMPTS = 8
 _ROW_BITS = 40
 _DEADLINE_S = 60.0
-_hung: set[str] = set()  # files that this process will not wait for again
+_hung: dict[str, int] = {}  # file -> the least last frame that this process waited for in vain and will not again
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,8 @@ class _View:
 
 
 def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -> npt.NDArray[np.uint8]:
-    if entry.path in _hung:
+    last = int(frames[-1])  # what a request costs grows with it: readers decode up to it
+    if last >= _hung.get(entry.path, math.inf):
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s")
     try:
         with local(entry.path) as path:  # a slow network is no decoder that hangs
@@ -119,7 +125,7 @@ def _decode(entry: Entry, frames: npt.NDArray[np.int64], choice: ReaderChoice) -
     except FileNotFoundError as error:
         raise DecodeError("open", entry.path, first_line(error)) from None
     except TimeoutError:
-        _hung.add(entry.path)
+        _hung[entry.path] = last  # less than before, or it would not have been tried
         raise DecodeError("timeout", entry.path, f"the decoder did not come back in {_DEADLINE_S:.0f} s") from None
 
 

@@ -232,12 +232,44 @@ def test_a_decoder_that_hangs_costs_one_deadline(manifest: Manifest, monkeypatch
 
     monkeypatch.setattr(source_module, "decode", hang)
     monkeypatch.setattr(source_module, "_DEADLINE_S", 0.1)
-    monkeypatch.setattr(source_module, "_hung", set())
+    monkeypatch.setattr(source_module, "_hung", {})
     source = evaluation(manifest)
     for _ in range(2):
         errors = source.load(np.arange(5))["error"].tolist()
         assert sum(error.startswith("timeout") for error in errors) == 4
     assert len(waits) == 4
+    release.set()
+
+
+def test_a_file_that_hung_is_still_read_where_less_of_it_is_wanted(
+    make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "val" / "a" / "v.mp4", frames=40)
+    release, asked = threading.Event(), list[int]()
+
+    def slow(path: str, frames: Frames, reader: Reader) -> FramesTHWC:
+        asked.append(int(frames[-1]))
+        if frames[-1] > 20:
+            release.wait(60)
+        return decode(path, frames, reader)
+
+    manifest = index(tmp_path)
+    short, middle, long = (
+        evaluation(manifest, clip=ClipSpec(num_frames=frames, frame_step=1, resolution=16)) for frames in (2, 24, 36)
+    )
+    fresh = short.load(np.arange(1))["clips"]
+    monkeypatch.setattr(source_module, "decode", slow)
+    monkeypatch.setattr(source_module, "_DEADLINE_S", 0.3)
+    monkeypatch.setattr(source_module, "_hung", {})
+    assert [long.load(np.arange(1))["error"][0].partition(":")[0] for _ in range(2)] == ["timeout"] * 2
+    assert len(asked) == 1, "as much is not waited for again"
+    with monkeypatch.context() as patient:
+        patient.setattr(source_module, "_DEADLINE_S", 60.0)
+        assert (short.load(np.arange(1))["clips"] == fresh).all()
+    assert [middle.load(np.arange(1))["error"][0].partition(":")[0] for _ in range(2)] == ["timeout"] * 2
+    assert len(asked) == 3, "less than what hung is tried, once"
+    assert not long.load(np.arange(1))["clips"].any()
+    assert len(asked) == 3
     release.set()
 
 
