@@ -6,17 +6,19 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vjepa_exp.data.manifest import SPLITS, UNLABELLED, Split
+from vjepa_exp.data.places import places
 from vjepa_exp.data.probe import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from vjepa_exp.data.remote import Remote, Root, below
+from vjepa_exp.data.remote import Remote, Root, below, is_remote, join
 from vjepa_exp.spec.errors import UserError
 
 _ROWS = 65_536  # held as Python objects at a time
@@ -107,19 +109,45 @@ def list_files(source: Root, *, val: Root | None = None, root: Root | None = Non
         root: what relative paths count from; the folder itself, or that of the CSV file, if None.
 
     Raises:
-        UserError: the source does not exist, cannot be understood, or lists no file.
+        UserError: the source does not exist, cannot be understood, or lists no file; or `val` is given, and one of the
+            two holds the other split as well, or both hold the same file.
     """
     root = root or (source if isinstance(source, Remote) or source.is_dir() else source.parent)
     root = root if isinstance(root, Remote) else root.resolve()
-    return make_listing(_all(source, val, root), root, str(source))
+    if val is None:
+        return make_listing(_listed(source, root, "train"), root, str(source))
+    parts = (_only(part, root, split) for part, split in ((source, "train"), (val, "val")))
+    listing = make_listing(chain.from_iterable(parts), root, str(source))
+    _require_apart(listing, source, val)
+    return listing
 
 
-def _all(source: Root, val: Root | None, root: Root) -> Iterator[Listed]:
-    for item in _listed(source, root, "train"):
-        yield item if val is None else item._replace(split="train")
-    if val is not None:
-        for item in _listed(val, root, "val"):
-            yield item._replace(split="val")
+def _only(source: Root, root: Root, split: Split) -> Iterator[Listed]:
+    """The files of one of two sources, which has to be of one split."""
+    for item in _listed(source, root, split):
+        if item.split != split:
+            raise UserError(
+                f"{source} holds {item.split} files too, such as {item.path}: leave --val out if it holds both splits, "
+                f"else name the {split} folder or list alone"
+            )
+        yield item
+
+
+def _require_apart(listing: Listing, source: Root, val: Root) -> None:
+    """Refuse a file that is trained on and tested with."""
+    train, held = (
+        listing.table.filter(pc.equal(listing.table["split"], split))["path"].to_pylist() for split in SPLITS
+    )
+    tested = set(places(_under(listing.root, held)))
+    for path, place in zip(train, places(_under(listing.root, train)), strict=True):
+        if place in tested:
+            raise UserError(f"{path} is in both {source} and {val}: no file may be in the train and in the val split")
+
+
+def _under(root: Root, paths: Iterable[str]) -> Iterator[str]:
+    if isinstance(root, Remote):
+        return (join(root, path) for path in paths)
+    return (path if is_remote(path) else os.path.join(root, path) for path in paths)  # noqa: PTH118 (many times as fast)
 
 
 def _listed(source: Root, root: Root, split: Split) -> Iterator[Listed]:

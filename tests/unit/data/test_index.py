@@ -55,7 +55,8 @@ def test_reference_lists_with_spaces_quotes_and_letters(make_video, tmp_path: Pa
         'clips/plain.mp4 0\nclips/two words.mp4 2\n"clips/über uns.mp4" 1\n\n"clips/a ""quoted"".mp4" 0\n',
         encoding="utf-8",
     )
-    (tmp_path / "val.csv").write_text(f"{tmp_path}/clips/plain.mp4 2\n")
+    make_video(tmp_path / "clips" / "other.mp4", frames=4)
+    (tmp_path / "val.csv").write_text(f"{tmp_path}/clips/other.mp4 2\n")
     manifest = index(tmp_path / "train.csv", val=tmp_path / "val.csv")
     assert manifest.table["decodable"].to_pylist() == [True] * 5
     assert manifest.column("label").tolist() == [0, 2, 1, 0, 2]
@@ -189,6 +190,42 @@ def test_a_list_that_cannot_be_understood_is_named(tmp_path: Path, text: str, me
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         index(tmp_path / "list.csv")
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_a_source_with_its_own_val_split_takes_no_second_one(tmp_path: Path) -> None:
+    touch(tmp_path, "set/train/a/1.mp4", "set/val/a/2.mp4", "held/a/3.mp4")
+    with pytest.raises(UserError, match=r"set holds val files too, such as val/a/2.mp4: leave --val out if"):
+        list_files(tmp_path / "set", val=tmp_path / "held")
+    (tmp_path / "both.csv").write_text("path,label,split\nset/train/a/1.mp4,a,train\nset/val/a/2.mp4,a,val\n")
+    with pytest.raises(UserError, match=r"both.csv holds val files too, such as set/val/a/2.mp4"):
+        list_files(tmp_path / "both.csv", val=tmp_path / "held")
+    with pytest.raises(UserError, match=r"set holds train files too, such as .*set/train/a/1.mp4: .* the val folder"):
+        list_files(tmp_path / "held", val=tmp_path / "set")
+    listed = list_files(tmp_path / "set/train", val=tmp_path / "set/val")
+    assert listed.table["path"].to_pylist() == ["a/1.mp4", str(tmp_path / "set/val/a/2.mp4")]
+    assert listed.table["split"].to_pylist() == ["train", "val"]
+
+
+def test_no_file_is_in_both_splits_whatever_it_is_called(tmp_path: Path) -> None:
+    touch(tmp_path, "set/a/1.mp4", "set/b/2.mp4", "set/b/3.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    (tmp_path / "train.csv").write_text("set/a/1.mp4 0\nset/b/2.mp4 1\n")
+    for same in ("set/b/2.mp4", "set/a/../b/2.mp4", "link/b/2.mp4", f"{tmp_path}/set/b/2.mp4"):
+        (tmp_path / "val.csv").write_text(f"set/b/3.mp4 1\n{same} 1\n")
+        with pytest.raises(UserError, match=r"set/b/2.mp4 is in both .*train.csv and .*val.csv: no file may be in"):
+            list_files(tmp_path / "train.csv", val=tmp_path / "val.csv")
+    with pytest.raises(UserError, match=r"b/2.mp4 is in both .*set and .*link/b"):
+        list_files(tmp_path / "set", val=tmp_path / "link/b")
+    for name, uri in (("train", "s3://x/a.mp4"), ("val", "s3://x/a.mp4")):
+        (tmp_path / f"{name}.csv").write_text(f"{uri} 0\n")
+    with pytest.raises(UserError, match=r"s3://x/a.mp4 is in both"):
+        list_files(tmp_path / "train.csv", val=tmp_path / "val.csv")
 
 
 def test_sources_that_are_not_there(tmp_path: Path) -> None:
