@@ -22,6 +22,7 @@ from vjepa_exp.data.remote import Remote, Root, below, is_remote, join
 from vjepa_exp.spec.errors import UserError
 
 _ROWS = 65_536  # held as Python objects at a time
+_NAMED = 3  # of the folders that a message is about
 
 
 class Listed(NamedTuple):
@@ -103,21 +104,22 @@ def list_files(source: Root, *, val: Root | None = None, root: Root | None = Non
     """List a user's own data set.
 
     Args:
-        source: a folder of class folders, perhaps below `train` and `val`, here or remote; a list `path label` without
-            a header, as the released code reads it; or a CSV file with the columns path, label and split.
+        source: a folder of class folders, perhaps below `train` and `val` that stand alone, here or remote; a list
+            `path label` without a header, as the released code reads it; or a CSV file with the columns path, label
+            and split.
         val: a second source whose files are the val split; those of `source` are then the train split.
         root: what relative paths count from; the folder itself, or that of the CSV file, if None.
 
     Raises:
-        UserError: the source does not exist, cannot be understood, or lists no file; or `val` is given, and one of the
-            two holds the other split as well, or both hold the same file.
+        UserError: the source does not exist, cannot be understood, or lists no file; it holds split folders beside
+            others; or `val` is given, and one of the two holds the other split as well, or both hold the same file.
     """
     root = root or (source if isinstance(source, Remote) or source.is_dir() else source.parent)
     root = root if isinstance(root, Remote) else root.resolve()
     if val is None:
         return make_listing(_listed(source, root, "train"), root, str(source))
-    parts = (_only(part, root, split) for part, split in ((source, "train"), (val, "val")))
-    listing = make_listing(chain.from_iterable(parts), root, str(source))
+    files = chain(_only(source, root, "train"), _only(val, root, "val"))
+    listing = make_listing(files, root, str(source))
     _require_apart(listing, source, val)
     return listing
 
@@ -189,6 +191,9 @@ def read_lines(source: Path) -> list[str]:
 def _folder(source: Path, root: Root, split: Split) -> Iterator[Listed]:
     """Files below class folders, below split folders where there are any; files in no class folder have no label."""
     parts: list[tuple[Path, Split]] = [(source / name, name) for name in SPLITS if (source / name).is_dir()]
+    if parts:
+        others = sorted(path for path in source.iterdir() if path.is_dir() and path.name not in SPLITS)
+        _require_splits_alone(source, [part for _, part in parts], [path.name for path in others if any(walk(path))])
     for folder, part in parts or [(source, split)]:
         prefix = _below(folder, root)
         for name in walk(folder):
@@ -199,11 +204,26 @@ def _remote_folder(source: Remote, root: Root, split: Split) -> Iterator[Listed]
     """As `_folder`; its files are named by URIs where it is not the root itself."""
     names = [name for name in below(source) if _wanted(name)]
     parts = [(f"{name}/", name) for name in SPLITS if any(one.startswith(f"{name}/") for one in names)]
+    if parts:
+        folders = sorted({name.partition("/")[0] for name in names if "/" in name} - set(SPLITS))
+        _require_splits_alone(source, [part for _, part in parts], folders)
     for prefix, part in parts or [("", split)]:
         for name in names:
             if name.startswith(prefix):
                 path = name if source == root else str(source / name)
                 yield Listed(path, _class_of(name.removeprefix(prefix)), part)
+
+
+def _require_splits_alone(source: Root, parts: Sequence[Split], others: Sequence[str]) -> None:
+    """Refuse a folder where `train` or `val` may be a class among others: these would be left out."""
+    if not others:
+        return
+    named, more = ", ".join(others[:_NAMED]), f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+    val = f" --val {source}/{parts[1]}" if len(parts) > 1 else ""
+    raise UserError(
+        f"{source} holds {' and '.join(parts)} beside other folders with videos or images: {named}{more}; if the "
+        f"former are splits, index {source}/{parts[0]}{val}, if classes, rename them or list all files in a CSV"
+    )
 
 
 def _class_of(name: str) -> str:

@@ -198,6 +198,19 @@ def touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
+def test_a_class_called_train_is_not_taken_for_a_split(tmp_path: Path) -> None:
+    touch(tmp_path, "set/train/1.mp4", "set/bus/2.mp4", "set/car/d/3.png", "set/notes/read.txt")
+    message = r"set holds train beside other folders with videos or images: bus, car; .* index .*set/train, if classes"
+    with pytest.raises(UserError, match=message):
+        list_files(tmp_path / "set")
+    touch(tmp_path, "set/val/4.mp4", "set/plane/5.mp4", "set/ship/6.mp4")
+    message = r"holds train and val beside .*: bus, car, plane and 1 more; .* index .*set/train --val .*set/val, if"
+    with pytest.raises(UserError, match=message):
+        list_files(tmp_path / "set")
+    touch(tmp_path, "good/train/a/1.mp4", "good/lists/read.txt", "good/.git/x")
+    assert list_files(tmp_path / "good").table["path"].to_pylist() == ["train/a/1.mp4"]
+
+
 def test_a_source_with_its_own_val_split_takes_no_second_one(tmp_path: Path) -> None:
     touch(tmp_path, "set/train/a/1.mp4", "set/val/a/2.mp4", "held/a/3.mp4")
     with pytest.raises(UserError, match=r"set holds val files too, such as val/a/2.mp4: leave --val out if"):

@@ -90,6 +90,16 @@ def test_a_set_on_a_server_is_the_set_on_the_disk(
     assert there.entry(0).path.startswith(uri)
 
 
+def test_a_class_called_train_is_not_taken_for_a_split(web: Any) -> None:
+    for name in ("set/train/1.mp4", "set/bus/2.mp4", "set/notes/read.txt"):
+        (web.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (web.folder / name).write_bytes(b"x")
+    told = line(lambda: list_files(place(f"{web.url}/set")))
+    assert told.startswith(f"{web.url}/set holds train beside other folders with videos or images: bus; if the former")
+    (web.folder / "set/bus/2.mp4").unlink()
+    assert list_files(place(f"{web.url}/set")).table["split"].to_pylist() == ["train"]
+
+
 def test_processes_that_are_guarded_index_and_check_a_bucket(bucket: Any, video_folder: Path, tmp_path: Path) -> None:
     uri = bucket.put(video_folder, "set")
     manifest = index_listing(list_files(place(uri)), each=GUARDED, kept=tmp_path / "kept.jsonl")
