@@ -9,11 +9,12 @@ from pathlib import Path
 from vjepa_exp.data.demo import make_demo
 from vjepa_exp.data.guard import each_locally
 from vjepa_exp.data.index import index
-from vjepa_exp.data.manifest import write_manifest
+from vjepa_exp.data.manifest import Manifest, write_manifest
 from vjepa_exp.graph.demo import FAMILIES
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.job import Outcome, manifest_name
 from vjepa_exp.spec.datasets import DEMO_SETS
+from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import DataRecipe
 
 CONTENT = "files"
@@ -24,7 +25,8 @@ def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callabl
     """Make the clips and stills of a demo family below `folder`.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or a file was not read: nothing is done then, and the next call looks
+            at all files again.
     """
     recipe = stage.recipe
     assert isinstance(recipe, DataRecipe)
@@ -36,6 +38,18 @@ def make_demo_data(stage: Stage, folder: Path, processes: int, progress: Callabl
     for dataset in datasets:
         task = dataset.removeprefix(f"{recipe.family}_")
         manifest = index(root / f"demo_{task}.csv", each=each)
+        _require_all(manifest, root)
         write_manifest(manifest, folder / manifest_name(dataset))
-        counts[dataset] = len(manifest)
+        counts[dataset] = len(manifest.decodable())
     return Outcome(metrics=counts, coverage={}, files=[manifest_name(dataset) for dataset in datasets])
+
+
+def _require_all(manifest: Manifest, root: Path) -> None:
+    """Refuse a manifest that lacks files: they are ours and good, so that their reader was killed or too slow."""
+    lost = manifest.unreadable()
+    if lost:
+        path, reason = lost[0]
+        raise UserError(
+            f"{len(lost)} of {len(manifest)} demo files were not read, such as {path}: {reason}; the same command "
+            f"looks at them again, and makes them anew if you delete {root}"
+        )
