@@ -13,7 +13,8 @@ the process that holds them, however it ends:
   lock is what a dead process left. It gets its name, by a rename, when it is whole and on the disk;
 - the time of last change of a copy is that of its last use.
 
-The folder must lie on a disk of this machine.
+The folder must lie on a disk of this machine. What lies in it under other names than those that are given here is
+somebody else's: it is neither counted nor removed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +34,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from vjepa_exp.data.remote import Stat, fetch, is_remote, stat
-from vjepa_exp.spec.errors import of_machine
+from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.execution import DEFAULT_CACHE_GIB, ExecutionSpec
 
 AT_ONCE = 8
@@ -40,7 +42,10 @@ AT_ONCE = 8
 SLACK = 0.9
 """Share of the bound that is left filled when something has to go: looking through all copies is not for every file."""
 
-_LOCK, _PART = "lock", ".part"
+_FOLDER, _LOCK, _PART = "vjepa-exp", "lock", ".part"
+_COPIES = re.compile(r"[0-9a-f]{3}")
+_COPY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}(\.[^.]*)?(\.(?P<coming>\d+)\.part)?", re.DOTALL)
+"""Names of folders of copies, and of copies and parts in them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Cache:
     """A folder of copies.
 
     Attributes:
-        folder: of each machine, made when it is needed; None: of its user's caches.
+        folder: of each machine, in which `vjepa-exp` is made when it is needed; None: that of its user's caches.
         limit_bytes: all copies together, those on their way included. Only files that are in use at the same time can
             exceed it: they are not removed, and nobody waits for them.
     """
@@ -64,10 +69,9 @@ class Cache:
 
     @property
     def here(self) -> Path:
-        """The folder on this machine."""
-        if self.folder is not None:
-            return self.folder.expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa-exp"
+        """The folder of copies on this machine."""
+        folder = self.folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return folder.expanduser() / _FOLDER
 
     def hold(self, uri: str, *, fresh: bool = False) -> Copy:
         """A whole copy that stays until it is closed.
@@ -91,6 +95,8 @@ class Cache:
                     return copy
         except FileNotFoundError:
             raise
+        except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+            raise UserError(f"copies of remote files cannot be kept: {error.filename}: {error.strerror}") from None
         except OSError as error:
             raise of_machine(error, str(self.here)) or error from None
 
@@ -108,8 +114,8 @@ class Cache:
         """Whole copies of any version, the last used first."""
         folder, name, _ = self._names(uri)
         try:
-            found = [folder / one for one in os.listdir(folder) if one.startswith(name)]  # noqa: PTH208
-            whole = [path for path in found if path.suffix != _PART]
+            found = [one for one in os.listdir(folder) if one.startswith(name)]  # noqa: PTH208
+            whole = [folder / one for one in found if (ours := _COPY.fullmatch(one)) and not ours["coming"]]
             return sorted(whole, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         except FileNotFoundError:  # or one of them was removed just now
             return []
@@ -163,11 +169,11 @@ class Cache:
     def _evict(self) -> int:
         """Remove what has to go, and return the bytes that are left."""
         copies, used = [], 0
-        for path in self.here.glob(f"*/*{_PART}"):
-            status = None if _remove(path) else _status(path)
-            used += max(int(path.suffixes[-2][1:]), status.st_size) if status else 0
-        for path in self.here.glob("*/*"):
-            if path.suffix != _PART and (status := _status(path)):
+        for path, coming in self._all():
+            status = None if coming is None or _remove(path) else _status(path)
+            used += max(coming or 0, status.st_size) if status else 0
+        for path, coming in self._all():  # after the parts: one that gets its name meanwhile is counted
+            if coming is None and (status := _status(path)):
                 copies.append((status.st_mtime_ns, status.st_size, path))
                 used += status.st_size
         if used <= self.limit_bytes:
@@ -177,6 +183,16 @@ class Cache:
                 break
             used -= size if _remove(path) else 0
         return used
+
+    def _all(self) -> Iterator[tuple[Path, int | None]]:
+        """Every copy, with None, and every part, with the bytes of its file."""
+        with os.scandir(self.here) as folders:
+            names = [one.path for one in folders if _COPIES.fullmatch(one.name) and one.is_dir(follow_symlinks=False)]
+        for name in names:
+            with os.scandir(name) as files:
+                for file in files:
+                    if (ours := _COPY.fullmatch(file.name)) and file.is_file(follow_symlinks=False):
+                        yield Path(file.path), int(ours["coming"]) if ours["coming"] else None
 
 
 class Copy:

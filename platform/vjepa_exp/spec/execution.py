@@ -60,8 +60,8 @@ class ExecutionSpec(Spec):
     )
     cache_dir: str | None = Field(
         None,
-        description="Folder for copies of remote videos, on a disk of each machine's own; None: vjepa-exp in the "
-        "user's cache folder.",
+        description="Folder in which vjepa-exp is made for copies of remote videos, on a disk of each machine's own; "
+        "None: the user's cache folder.",
     )
     cache_gib: PositiveFloat = Field(
         DEFAULT_CACHE_GIB, description="Bound of the copies on one machine; what was not used for longest goes first."

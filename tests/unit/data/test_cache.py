@@ -203,7 +203,57 @@ def test_the_settings_of_a_run_make_its_cache(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert Cache.of(ExecutionSpec()).here == tmp_path / "vjepa-exp"
     chosen = Cache.of(ExecutionSpec(cache_dir="/scratch/copies", cache_gib=0.5))
-    assert (chosen.here, chosen.limit_bytes) == (Path("/scratch/copies"), 2**29)
+    assert (chosen.here, chosen.limit_bytes) == (Path("/scratch/copies/vjepa-exp"), 2**29)
+
+
+def test_what_is_not_a_copy_is_neither_counted_nor_removed(web: Any, tmp_path: Path) -> None:
+    """Also where the folder of copies is called as another one of the user's, a checkout of this project, say."""
+    cache, uris = Cache(tmp_path / "mine", limit_bytes=2 * SIZE), serve(web, 6)
+    names = [
+        "notes/a.part",
+        "abc/b.mp4.7.part",
+        "abc/c.bin",
+        "abc/d/e.bin",
+        f"notes/{'0' * 32}-{'0' * 16}.mp4",
+        f"abc/{'0' * 32}-{'0' * 16}.mp4/f.bin",  # a folder by the name of a copy
+        f"abc/{'0' * 32}-{'0' * 16}.mp4.5.part/g.bin",
+    ]
+    others = [folder / name for folder in (tmp_path / "mine", cache.here) for name in [*names, "lock.bin"]]
+    others.append(tmp_path / "mine" / "lock")
+    for other in others:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_bytes(b"mine" * SIZE)
+        os.utime(other, (1, 1))
+    for turn in range(2):
+        for number, uri in enumerate(uris):
+            assert read(cache, uri) == content(number)
+        assert web.count("/5.mp4") == turn + 1, "something had to go"
+    assert [read(cache, uris[number]) for number in (4, 5)] == [content(4), content(5)]
+    assert web.count("/5.mp4") == 2, "what is in use lately is kept: the others' files do not count"
+    assert all(other.read_bytes() == b"mine" * SIZE for other in others)
+
+
+def test_names_that_look_like_a_part_are_copies(web: Any, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", limit_bytes=SIZE)
+    for number, name in enumerate(["a.part", "b.12", "c"]):
+        (web.folder / name).write_bytes(content(number))
+    held = cache.hold(f"{web.url}/a.part")
+    for number, name in enumerate(["a.part", "b.12", "c"]):
+        assert read(cache, f"{web.url}/{name}") == content(number)
+    assert Path(held.path).read_bytes() == content(0)
+    held.close()
+    assert read(cache, f"{web.url}/b.12") == content(1)
+    assert not Path(held.path).exists()
+
+
+def test_something_in_the_place_of_the_folder_is_one_line(web: Any, tmp_path: Path) -> None:
+    (uri,) = serve(web, 1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/vjepa-exp").write_text("a file")
+    (tmp_path / "b/vjepa-exp/lock").mkdir(parents=True)
+    for name, place in (("a", "a/vjepa-exp"), ("b", "b/vjepa-exp/lock")):
+        with pytest.raises(UserError, match=f"copies of remote files cannot be kept: {tmp_path}/{place}.*: "):
+            Cache(tmp_path / name).hold(uri)
 
 
 def test_a_library_that_removes_what_did_not_arrive_makes_no_file_missing(
