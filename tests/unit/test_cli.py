@@ -436,6 +436,7 @@ def test_data_leaks_writes_a_list_that_a_mixture_applies(call, tmp_path: Path) -
     assert lines[5].startswith("train/a/1.png,similar,0.0")
     assert lines[6] == "train/a/3.png,exact,0,exam:val/x/same.png"
     assert f"written: {written} (2 of 4 videos, 50.00%)" in outcome.out
+    assert not list(written.parent.rglob("*.partial.jsonl")), "what was kept for a killed call is not needed any more"
 
     entry = "{dataset: web, exclude: manifests/web.leaks.csv}"
     mixture = f"recipe.pretrain.data.mixture=[{entry}]"

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vjepa_exp.commands.console import console, grid, progress
 from vjepa_exp.data.boxes import write_boxes
+from vjepa_exp.data.findings import forget
 from vjepa_exp.data.importers.ava import ava_boxes
 from vjepa_exp.data.importers.formats import FORMATS
 from vjepa_exp.data.index import index_listing, split_missing
@@ -59,9 +60,11 @@ def _register(listing: Listing, name: str, registry_file: Path, each: EachFile, 
     """Look into every file of a listing, write `manifests/NAME.parquet` beside the registry, and register it."""
     registry, out = Registry(registry_file), console()
     path = manifest_path(name, registry_file)
+    kept = path.with_suffix(".partial.jsonl")
     with progress("looking into files") as show:
-        manifest = index_listing(listing, each=each, kept=path.with_suffix(".partial.jsonl"), progress=show)
+        manifest = index_listing(listing, each=each, kept=kept, progress=show)
     if not len(manifest.decodable()):
+        forget(kept)  # what is wrong with all of them may be mended without a change of any
         first, reason = manifest.unreadable()[0]
         raise UserError(f"{listing.root}: none of its {len(manifest)} files can be read; the first, {first}: {reason}")
     if public:
@@ -70,6 +73,7 @@ def _register(listing: Listing, name: str, registry_file: Path, each: EachFile, 
     write_manifest(manifest, path)
     images = bool(manifest.decodable().images().all())
     registry.register(name, DatasetEntry(manifest=f"{MANIFESTS}/{path.name}", kind="image" if images else "video"))
+    forget(kept)
     describe(manifest)
     out.print(f"written: {path}, registered as '{name}' in {registry_file}", soft_wrap=True)
     out.print(f"use it: vjepa-exp run SPEC --set 'recipe.pretrain.data.mixture=[{{dataset: {name}}}]'", soft_wrap=True)

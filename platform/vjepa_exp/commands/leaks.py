@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vjepa_exp.commands.console import console, grid, progress
 from vjepa_exp.commands.datasets import LISTED, find_manifest
+from vjepa_exp.data.findings import forget
 from vjepa_exp.data.leaks import Files, Pairs, files_of, same_bytes, same_pictures
 from vjepa_exp.data.manifest import Split, read_manifest
 from vjepa_exp.data.signature_store import SignatureStore, keep_signatures
@@ -37,11 +38,12 @@ def leaks(
     """
     mine = _side(train, "train", registry_file)
     held = [_side(name, "val", registry_file) for name in dict.fromkeys(others)]
-    found = dict[str, Removal]()
+    found, kept = dict[str, Removal](), list[Path]()
     with each.started(len(mine.files.paths)):
         signatures = _signatures(mine, each)
         for other in held:
-            exact = _exact(mine, other, each)
+            kept.append(mine.folder / f"{other.listed.name}.digests.partial.jsonl")
+            exact = _exact(mine, other, each, kept[-1])
             _note(found, mine, other, exact, "exact")
             similar = same_pictures(signatures, _signatures(other, each), threshold)
             _note(found, mine, other, similar, "similar")
@@ -49,6 +51,8 @@ def leaks(
     path = out or mine.folder.parent.with_name(f"{mine.listed.name}.leaks.csv")
     removals = tuple(sorted(found.values()))
     RemovalList(mine.listed, tuple(other.listed for other in held), removals, path).write()
+    for digests in kept:
+        forget(digests)
     _print(removals, mine, path, registry_file)
 
 
@@ -77,8 +81,7 @@ def _signatures(side: _Side, each: EachFile) -> SignatureStore:
     return store
 
 
-def _exact(mine: _Side, other: _Side, each: EachFile) -> Pairs:
-    kept = mine.folder / f"{other.listed.name}.digests.partial.jsonl"
+def _exact(mine: _Side, other: _Side, each: EachFile, kept: Path) -> Pairs:
     with progress("comparing files of one size") as show:
         return same_bytes(mine.files, other.files, each, kept=kept, progress=show)
 

@@ -68,8 +68,9 @@ def look_at(
         files: absolute paths or URIs, none twice.
         look: the work.
         each: how it is spread over processes.
-        kept: where results are kept as they come, until all are there, or for good where the work makes files; those
-            that it holds for files as they are now are not made again. None: a killed look starts anew.
+        kept: where results are kept as they come; those that it holds for files as they are now are not made again.
+            Whoever has written down what came of them removes it with `forget`; where the work makes files it stays.
+            None: a killed look starts anew.
         progress: called with (files done, files in all).
 
     Returns:
@@ -93,9 +94,12 @@ def look_at(
             progress(done, len(files))
         table = _read(notes, look)
         rows = _last(files, table)
-    if kept is not None and look.made is None:
-        kept.unlink()
     return table.select(look.columns.names).take(rows)
+
+
+def forget(kept: Path) -> None:
+    """Remove what a look kept, once its results stand where they belong: until then a kill must not cost them."""
+    kept.unlink(missing_ok=True)
 
 
 def _stamped(work: Callable[[str], Found], path: str) -> tuple[int, int, Found]:

@@ -60,7 +60,8 @@ def index_listing(
     Args:
         listing: the files; one that stands in it twice is looked into once.
         each: how the work is spread over processes.
-        kept: where results are kept as they come, so that a killed call can be continued.
+        kept: where results are kept as they come, so that a killed call can be continued; to be removed with
+            `findings.forget` when the manifest is written.
         progress: called with (files done, files in all).
 
     Raises:

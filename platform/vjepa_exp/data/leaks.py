@@ -87,7 +87,7 @@ def same_bytes(
         first: N files.
         second: M files.
         each: how reading is spread over processes.
-        kept: where digests are kept as they come, so that a killed call can be continued.
+        kept: where digests are kept as they come, so that a killed call can be continued, until `findings.forget`.
         progress: called with (files done, files in all).
 
     Raises:

@@ -32,7 +32,7 @@ def recheck(
     Args:
         manifest: whose files.
         each: how the work is spread over processes.
-        kept: where results are kept as they come, so that a killed call can be continued.
+        kept: where results are kept as they come, so that a killed call can be continued, until `findings.forget`.
         progress: called with (files done, files in all).
 
     Raises:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from einops import rearrange
 
-from vjepa_exp.data.findings import Found, Look, Progress, look_at, stamp
+from vjepa_exp.data.findings import Found, Look, Progress, forget, look_at, stamp
 from vjepa_exp.data.guard import Each
 from vjepa_exp.data.signature import FRAMES, SIDE, Greys, Hashes, signature
 from vjepa_exp.spec.errors import UserError
@@ -127,7 +127,8 @@ def _keep_part(files: Sequence[str], path: Path, each: Each, progress: Progress)
     progress(len(files) - len(todo), len(files))
     if not todo and before["path"].to_pylist() == list(files):
         return
-    new = _made(todo, path, each, lambda done, total: progress(len(files) - total + done, len(files)))
+    kept = path.with_suffix(".partial.jsonl")
+    new = _made(todo, kept, each, lambda done, total: progress(len(files) - total + done, len(files)))
     table = pa.concat_tables([before, new])
     table = table.take(pc.index_in(pa.array(files, pa.string()), value_set=table["path"]))
     aside = path.with_name(path.name + ".part")
@@ -135,14 +136,15 @@ def _keep_part(files: Sequence[str], path: Path, each: Each, progress: Progress)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table.replace_schema_metadata(_SCHEMA.metadata), aside, compression="zstd")
         aside.replace(path)
+        forget(kept)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _made(files: Sequence[str], path: Path, each: Each, progress: Progress) -> pa.Table:
+def _made(files: Sequence[str], kept: Path, each: Each, progress: Progress) -> pa.Table:
     """Signatures of files that have none, with the marks that tell a file that has changed."""
     marks = [stamp(file) for file in files]  # taken before: what changes meanwhile is looked at again next time
-    found = look_at(files, LOOK, each, kept=path.with_suffix(".partial.jsonl"), progress=progress)
+    found = look_at(files, LOOK, each, kept=kept, progress=progress)
     columns = [
         pa.array(files, pa.string()),
         pa.array([size for size, _ in marks], pa.int64()),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pytest
 
-from vjepa_exp.data.findings import Look, look_at
+from vjepa_exp.data.findings import Look, forget, look_at
 from vjepa_exp.data.guard import Lost, in_turn
 from vjepa_exp.spec.errors import UserError
 
@@ -77,7 +77,16 @@ def test_a_stopped_look_goes_on_where_it_was(files: list[str], tmp_path: Path) -
     assert again.asked == [Path(path).name for path in files[3:]]
     assert seen == [(3, 5), (4, 5), (5, 5)]
     assert table["length"].to_pylist() == [0, 1, 2, 3, 4]
-    assert not kept.exists()
+
+
+def test_results_are_kept_until_they_are_forgotten(files: list[str], tmp_path: Path) -> None:
+    kept, again = tmp_path / "kept.jsonl", Watched()
+    first = look_at(files, SIZES, in_turn, kept=kept)
+    assert look_at(files, SIZES, again, kept=kept).equals(first), "whoever asked was killed before writing them down"
+    assert again.asked == []
+    forget(kept)
+    look_at(files, SIZES, again, kept=kept)
+    assert len(again.asked) == 5
 
 
 def test_a_file_that_changed_or_vanished_meanwhile_is_looked_at_again(files: list[str], tmp_path: Path) -> None:

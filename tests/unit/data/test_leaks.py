@@ -207,6 +207,22 @@ def test_a_killed_call_continues_and_unreadable_files_are_listed(tmp_path: Path)
     assert not list((tmp_path / "kept").glob("*.jsonl"))
 
 
+def test_signatures_that_could_not_be_written_are_not_made_again(tmp_path: Path) -> None:
+    made, way = list[str](), tmp_path / "kept" / "00000.parquet.part"
+    paths = [str(shoot(tmp_path / f"{seed}.mp4", film(seed))) for seed in range(2)]
+    way.mkdir(parents=True)
+
+    def each(work: Any, items: Sequence[Any]) -> Iterator[Any]:
+        made.extend(items)
+        return in_turn(work, items)
+
+    with pytest.raises(UserError, match=r"cannot be written: .*Is a directory"):
+        keep_signatures(paths, tmp_path / "kept", each)
+    way.rmdir()
+    assert keep_signatures(paths, tmp_path / "kept", each).hashes().any(axis=1).all()
+    assert made == paths
+
+
 def guarded(work: Any, items: Sequence[Any]) -> Iterator[Any]:
     """What a guard makes of work that raises."""
     for number, item in enumerate(items):
