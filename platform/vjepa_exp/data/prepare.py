@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -95,11 +96,26 @@ def prepare(
     look = Look(work, _lost, PREPARED_COLUMNS, settings=str(settings.to_json()), made=made)
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
     found = look_at(files, look, partial(_watched, each, folder / PARTS), kept=folder / NOTES, progress=progress)
-    table = _rows(source, found, readable, names)
+    table = _rows(source, _demanding(found, readable, min_psnr), readable, names)
     columns = {name: table[name] for name in ("path", "label", "split", *FILE_COLUMNS.names)}
     manifest = Manifest.from_columns(columns, folder, source.classes)
     manifest = dataclasses.replace(manifest, provenance=dict(provenance))
     return Prepared(manifest, source, table["psnr"].to_numpy(), table["even"].to_numpy())
+
+
+def _demanding(found: pa.Table, paths: pa.Array, min_psnr: float) -> pa.Table:
+    """What was found, with files made by a call that asked for less than `min_psnr` decibels as failures.
+
+    Nothing else is done to them: encoded again they would be the same, and a call that asks for less takes them.
+    """
+    videos = pc.and_(found["decodable"], pc.not_equal(found["readers"], IMAGE))
+    low = pc.less(found["psnr"], pa.scalar(min_psnr, pa.float32()))
+    poor = np.flatnonzero(pc.and_(videos, low).to_numpy())
+    why = [f"{psnr:.1f} dB in its worst frame, less than {min_psnr:g}" for psnr in found["psnr"].take(poor).to_pylist()]
+    lost = [_lost(path, reason) for path, reason in zip(paths.take(poor).to_pylist(), why, strict=True)]
+    rows = np.arange(len(found))
+    rows[poor] = len(found) + np.arange(len(poor))
+    return pa.concat_tables([found, pa.Table.from_pylist(lost, schema=PREPARED_COLUMNS)]).take(rows)
 
 
 def _rows(source: Manifest, found: pa.Table, readable: pa.Array, names: Mapping[str, str]) -> pa.Table:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -176,6 +178,33 @@ def test_what_is_not_good_enough_is_listed_and_tried_again(source: Manifest, tmp
     watched = Watched()
     assert not run(source, tmp_path / "new", each=watched).failed()
     assert len(watched.asked) == 10
+
+
+def test_what_was_good_enough_for_an_earlier_call_may_not_be_for_this_one(
+    make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    make_video(tmp_path / "videos/a.mp4")
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "videos/b.png")
+    with av.open(str(tmp_path / "videos/c.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+    source, folder = index(tmp_path / "videos"), tmp_path / "new"
+    coarse, again = dataclasses.replace(FAST, crf=40), Watched()
+    psnr = run(source, folder, coarse, min_psnr=1).psnr.tolist()
+    limit = (psnr[0] + psnr[2]) / 2
+    assert psnr[2] + 2 < limit < psnr[0], "noise costs more than grey"
+    strict = run(source, folder, coarse, min_psnr=limit, each=again)
+    told = f"not prepared: {psnr[2]:.1f} dB in its worst frame, less than {limit:g}"
+    assert strict.failed() == [(str(folder / "c.mp4"), told)]
+    assert strict.manifest.column("decodable").tolist() == [True, True, False]
+    most = run(source, folder, coarse, min_psnr=120, each=again).manifest
+    assert most.column("decodable").tolist() == [False, True, False], "pictures are copied"
+    assert run(source, folder, coarse, min_psnr=1, each=again).manifest.column("decodable").all()
+    assert again.asked == [], "encoded again they would be the same"
 
 
 def test_a_file_that_kills_its_process_is_listed(source: Manifest, tmp_path: Path) -> None:
