@@ -67,6 +67,7 @@ from vjepa_exp.data.clips import clip_frames
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import Entry, Manifest, read_manifest, write_manifest
 from vjepa_exp.data.prepare import prepare
+from vjepa_exp.data.prepare_folder import Owner
 from vjepa_exp.data.readers import VIDEO_READERS
 from vjepa_exp.data.reencode import Settings
 from vjepa_exp.data.source import PretrainSource
@@ -430,14 +431,16 @@ def make(scratch: Path, given: Path | None, quick: bool, speed_only: bool) -> It
         path, prepared = scratch / f"{number}.parquet", scratch / f"{number}_prepared.parquet"
         write_manifest(manifest, path)
         if not speed_only:
-            write_manifest(_prepared(manifest, scratch / f"{number}_prepared"), prepared)
+            owner = Owner(f"{number}_prepared", str(number), prepared)
+            write_manifest(_prepared(manifest, scratch / f"{number}_prepared", owner), prepared)
         yield Videos(name, str(path), None if speed_only else str(prepared))
 
 
-def _prepared(manifest: Manifest, folder: Path) -> Manifest:
+def _prepared(manifest: Manifest, folder: Path, owner: Owner) -> Manifest:
     from vjepa_exp.runtime.files import EachFile
 
-    return prepare(manifest, folder, Settings(), {}, min_psnr=0.0, each=EachFile(deadline_s=3600.0)).manifest
+    each = EachFile(deadline_s=3600.0)
+    return prepare(manifest, folder, Settings(), {}, owner=owner, min_psnr=0.0, each=each).manifest
 
 
 def main() -> None:

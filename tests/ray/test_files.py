@@ -14,6 +14,7 @@ from vjepa_exp.data.guard import Lost, in_turn
 from vjepa_exp.data.index import index, index_listing
 from vjepa_exp.data.listing import list_files
 from vjepa_exp.data.prepare import prepare
+from vjepa_exp.data.prepare_folder import Owner
 from vjepa_exp.data.reencode import Settings
 from vjepa_exp.data.signature_store import keep_signatures
 from vjepa_exp.runtime import files
@@ -69,7 +70,7 @@ def test_an_index_on_ray_is_that_of_one_process(datasets_file: Path, tmp_path: P
 def test_a_set_prepared_on_ray_is_that_of_one_process(datasets_file: Path, tmp_path: Path) -> None:
     source, settings = index(datasets_file.parent / "videos"), Settings(short_side=24, preset="ultrafast")
     found = [
-        prepare(source, tmp_path / name, settings, {}, min_psnr=15, each=each)
+        prepare(source, tmp_path / name, settings, {}, owner=Owner("a", "b", tmp_path / "a"), min_psnr=15, each=each)
         for name, each in (("ray", EachFile(chunk=1)), ("here", in_turn))
     ]
     on_ray, here = (prepared.manifest.table.drop("bytes") for prepared in found)

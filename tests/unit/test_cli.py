@@ -401,6 +401,7 @@ def test_data_prepare_refuses(call, tmp_path: Path) -> None:
         (["mine", "--as", "other"], ["'other' is registered already: another data set"]),
         (["mine", "--as", "../x"], ["letters, digits"]),
         (["pictures"], ["images only"]),
+        (["mine", "--folder", "mine"], ["written over the original", "--folder"]),
     ):
         refused(call("data", "prepare", *arguments), *words)
         assert not (tmp_path / "prepared").exists()

@@ -12,6 +12,7 @@ from vjepa_exp.commands.datasets import LISTED, MANIFESTS, check_name, describe,
 from vjepa_exp.data.boxes import Boxes, read_boxes, write_boxes
 from vjepa_exp.data.manifest import Manifest, read_manifest, write_manifest
 from vjepa_exp.data.prepare import Prepared, prepare, prepared_name
+from vjepa_exp.data.prepare_folder import Owner
 from vjepa_exp.data.reencode import Settings
 from vjepa_exp.data.speed import speeds
 from vjepa_exp.graph.plan import file_digest
@@ -38,15 +39,19 @@ def prepare_set(
     """Encode a registered data set again and register the result; whether every readable video was prepared.
 
     Raises:
-        UserError: there is no such data set, `new` is another one, or the folder is in use or cannot be written.
+        UserError: there is no such data set, `new` is another one, or the folder is another set's, holds originals, is
+            in use or cannot be written.
     """
     new = new or f"{name}_{settings.short_side}"
     registry = Registry(registry_file)
     source, provenance = _source(name, new, settings, registry)
     folder = folder or registry_file.parent / PREPARED / new
-    with progress("encoding again") as show:
-        prepared = prepare(source, folder, settings, provenance, min_psnr=min_psnr, each=each, progress=show)
     path = manifest_path(new, registry_file)
+    owner = Owner(new, name, path)
+    with progress("encoding again") as show:
+        prepared = prepare(
+            source, folder, settings, provenance, owner=owner, min_psnr=min_psnr, each=each, progress=show
+        )
     if not len(prepared.manifest.decodable()):
         first, reason = prepared.manifest.unreadable()[0]
         raise UserError(f"none of the {len(source)} files of '{name}' can be prepared; the first, {first}: {reason}")

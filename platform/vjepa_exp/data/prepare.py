@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from vjepa_exp.data.findings import Found, Look, Progress, look_at
 from vjepa_exp.data.guard import Each, Lost
 from vjepa_exp.data.manifest import FILE_COLUMNS, IMAGE, Manifest
+from vjepa_exp.data.prepare_folder import NOTES, PARTS, Owner, claim
 from vjepa_exp.data.probe import IMAGE_SUFFIXES, FileInfo, probe
 from vjepa_exp.data.readers import DecodeError
 from vjepa_exp.data.reencode import Settings, UntimedError, encode
@@ -31,9 +32,6 @@ R = TypeVar("R")
 PREPARED_COLUMNS = pa.schema([*FILE_COLUMNS, ("psnr", pa.float32()), ("even", pa.bool_())])
 """What is found about a prepared file: as in a manifest; the PSNR of its worst frame in dB; whether its frames are
 spread evenly, as those of its source have no times that ascend."""
-NOTES = "prepare.jsonl"
-PARTS = ".parts"
-"""In the folder of a prepared set: what was found about each file, and files that are not ready."""
 
 SOURCE, RESULT, DISK = "source: ", "not prepared: ", "cannot be written: "
 """How the reason begins where a file is not prepared: its source is to blame, what came out, or the disk."""
@@ -67,6 +65,7 @@ def prepare(
     settings: Settings,
     provenance: Mapping[str, Any],
     *,
+    owner: Owner,
     min_psnr: float,
     each: Each,
     progress: Progress | None = None,
@@ -78,18 +77,20 @@ def prepare(
         folder: where the files go, below their old paths.
         settings: how to encode.
         provenance: what the manifest says of where the set comes from.
+        owner: the set to be, whose folder it is alone.
         min_psnr: decibels that each frame must reach against the scaled source.
         each: how the work is spread over processes.
         progress: called with (files done, files in all).
 
     Raises:
-        UserError: the source is remote, another process is at work in `folder`, it cannot be written, or two files
-            would have one name.
+        UserError: the source is remote, another process is at work in `folder`, it cannot be written, two files would
+            have one name, or one that of an original or of a file of another set.
     """
     root, folder = source.local_root(), folder.resolve()  # processes on other machines start elsewhere
     readable = pc.unique(source.table.filter(source.table["decodable"])["path"])
     names = {path: prepared_name(path, root) for path in pc.unique(source.table["path"]).to_pylist()}
     _require_one_name_each(names)
+    claim(folder, owner, settings.to_json(), root, names)
     files = [str(root / path) for path in readable.to_pylist()]
     work = partial(prepare_file, root=root, folder=folder, settings=settings, min_psnr=min_psnr)
     made = partial(_made, root=root, folder=folder)

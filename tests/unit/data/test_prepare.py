@@ -22,6 +22,7 @@ from vjepa_exp.data.guard import Each, Lost, in_turn
 from vjepa_exp.data.index import index
 from vjepa_exp.data.manifest import FILE_COLUMNS, Manifest, read_manifest, write_manifest
 from vjepa_exp.data.prepare import Prepared, prepare, prepared_name
+from vjepa_exp.data.prepare_folder import Owner
 from vjepa_exp.data.probe import probe
 from vjepa_exp.data.recheck import recheck
 from vjepa_exp.data.reencode import Settings
@@ -57,8 +58,11 @@ def run(
     each: Each = in_turn,
     min_psnr: float = 20,
     progress: Progress | None = None,
+    owner: Owner | None = None,
 ) -> Prepared:
-    return prepare(source, folder, settings, {"source": "x"}, min_psnr=min_psnr, each=each, progress=progress)
+    owner = owner or Owner("new", "x", folder.parent / "new.parquet")
+    made_from = {"source": "x"}
+    return prepare(source, folder, settings, made_from, owner=owner, min_psnr=min_psnr, each=each, progress=progress)
 
 
 @pytest.fixture
@@ -112,11 +116,13 @@ from pathlib import Path
 from vjepa_exp.data.guard import each_locally
 from vjepa_exp.data.manifest import read_manifest
 from vjepa_exp.data.prepare import prepare
+from vjepa_exp.data.prepare_folder import Owner
 from vjepa_exp.data.reencode import Settings
 if __name__ == "__main__":
     each = partial(each_locally, processes=2, deadline_s=60)
-    settings = Settings(preset="ultrafast")
-    prepare(read_manifest(Path(sys.argv[1])), Path(sys.argv[2]), settings, {"source": "x"}, min_psnr=20, each=each)
+    source, folder, settings = read_manifest(Path(sys.argv[1])), Path(sys.argv[2]), Settings(preset="ultrafast")
+    owner = Owner("new", "x", folder.parent / "new.parquet")
+    prepare(source, folder, settings, {"source": "x"}, owner=owner, min_psnr=20, each=each)
 """
 
 
@@ -239,6 +245,70 @@ def test_two_files_never_take_one_name(make_video: Callable[..., Path], tmp_path
     make_video(tmp_path / "videos/a.avi.mp4")
     with pytest.raises(UserError, match=r"a.avi and a.avi.mp4 would both become a.avi.mp4"):
         run(index(tmp_path / "videos"), tmp_path / "new")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_no_prepared_file_is_written_over_an_original(make_video: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("a.mp4", "in/a.mp4", "set/b.mp4", "b.mp4"):
+        make_video(root / name, frames=4)
+    (tmp_path / "link").symlink_to(root)
+    (tmp_path / "around/in").mkdir(parents=True)
+    (tmp_path / "around/in/a.mp4").symlink_to(root / "a.mp4")
+    (root / "linked").mkdir()
+    (root / "linked/in").symlink_to(root / "in")
+    source, before = index(root), contents(tmp_path)
+    for folder, which in (
+        (root, "a.mp4"),
+        (root / "in", "a.mp4"),
+        (tmp_path, "b.mp4"),
+        (tmp_path / "link", "a.mp4"),
+        (root / "linked", "in/a.mp4"),
+    ):
+        with pytest.raises(UserError, match=rf"would be written over the original .*/set/(in/|set/)?{which[-5:]}"):
+            run(source, folder)
+    with pytest.raises(UserError, match=r"around holds in/a.mp4 already, and nothing says that it is of this set"):
+        run(source, tmp_path / "around")
+    assert contents(tmp_path) == before
+    assert run(source, root / "prepared").manifest.column("decodable").all(), "beside the originals is free"
+    assert run(source, root / "prepared").manifest.column("decodable").all()
+
+
+def test_two_sets_never_share_a_folder(source: Manifest, make_video: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    make_video(tmp_path / "other/train/up/0.mp4", frames=4)
+    other = index(tmp_path / "other")
+    run(source, folder, min_psnr=1)
+    before = contents(folder)
+    mine = Owner("new", "x", tmp_path / "new.parquet")
+    for stranger in (
+        dataclasses.replace(mine, source="y"),
+        dataclasses.replace(mine, name="new_too", manifest=tmp_path / "new_too.parquet"),
+        dataclasses.replace(mine, manifest=tmp_path / "elsewhere" / "new.parquet"),
+    ):
+        told = r"new is the folder of the set 'new', prepared from 'x' with .*'gop': 16.*, whose manifest is .*/new"
+        for there, settings in ((other, FAST), (source, dataclasses.replace(FAST, gop=8))):
+            with pytest.raises(UserError, match=told):
+                run(there, folder, settings, owner=stranger)
+    again = Watched()
+    write_manifest(run(source, folder, each=again, owner=mine).manifest, mine.manifest)
+    assert again.asked == []
+    with pytest.raises(UserError, match="is the folder of the set 'new'"):  # which others use by now
+        run(source, folder, dataclasses.replace(FAST, gop=8))
+    assert contents(folder) == before
+    assert run(source, folder, each=again).manifest.column("decodable").sum() == 10
+    assert again.asked == []
+
+
+def test_a_folder_and_its_manifest_may_move_together(source: Manifest, tmp_path: Path) -> None:
+    run(source, tmp_path / "here" / "new")
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = Watched()
+    run(source, tmp_path / "there" / "new", each=again)
+    assert again.asked == []
 
 
 def test_names_stay_below_the_folder() -> None:
