@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ def failed(*causes: Exception) -> WorkerGroupError:
 
 
 def test_failures_of_its_own_are_counted(job: StageJob) -> None:
-    losses = Losses(job)
+    losses = Losses([job])
     losses.note(failed(RuntimeError("first")))
     with pytest.raises(WorkerGroupError) as raised:
         losses.note(failed(RuntimeError("second")))
@@ -44,7 +45,7 @@ def test_failures_of_its_own_are_counted(job: StageJob) -> None:
 
 def test_a_node_that_lives_is_no_excuse(job: StageJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses_module, "NODE_DEATH_S", 0.2)
-    losses = Losses(job)
+    losses = Losses([job])
     for _ in range(2):
         with held(job.folder, ["a node that Ray does not call dead"]):
             error = failed(RuntimeError("lost"))
@@ -55,7 +56,7 @@ def test_a_node_that_lives_is_no_excuse(job: StageJob, monkeypatch: pytest.Monke
 
 
 def test_whoever_leaves_on_notice_has_not_failed_while_it_gets_further(job: StageJob) -> None:
-    losses, journal = Losses(job), Journal(job.folder / JOURNAL)
+    losses, journal = Losses([job]), Journal(job.folder / JOURNAL)
     for step in range(1, 20):
         journal.write(step, {})
         journal.sync()
@@ -67,9 +68,20 @@ def test_whoever_leaves_on_notice_has_not_failed_while_it_gets_further(job: Stag
     journal.close()
 
 
+def test_one_of_the_probes_that_gets_further_is_progress(job: StageJob, tmp_path: Path) -> None:
+    second = replace(job, folder=tmp_path / "second")
+    second.folder.mkdir()
+    losses, journal = Losses([job, second]), Journal(second.folder / JOURNAL)
+    for step in range(1, 20):  # the first one diverged long ago
+        journal.write(step, {})
+        journal.sync()
+        losses.note(failed(NodeLeaving("asked to leave")))
+    journal.close()
+
+
 def test_what_a_user_has_to_mend_is_not_tried_again(job: StageJob) -> None:
     with pytest.raises(UserError, match="no such video"):
-        Losses(job).note(failed(RuntimeError("gone"), UserError("no such video")))
+        Losses([job]).note(failed(RuntimeError("gone"), UserError("no such video")))
 
 
 def test_a_start_without_room_in_time_is_no_attempt() -> None:

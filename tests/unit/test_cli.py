@@ -260,6 +260,7 @@ def test_store_in_use_is_one_line(call, tmp_path: Path) -> None:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
             refused(call("run", TABLE4, "--profile", "smoke"), "in use by process", str(holder.pid))
+            assert not list((tmp_path / "runs").rglob("study.json"))  # that of the run which works is not replaced
         finally:
             holder.kill()
 

@@ -11,7 +11,7 @@ from vjepa_exp.commands.specs import find_experiments
 from vjepa_exp.commands.studies import Request
 from vjepa_exp.commands.study import Study, prepare
 from vjepa_exp.graph.cost import Device, StageCost, decode_cores, device_of, hours, stage_cost
-from vjepa_exp.graph.joint import JointPlan
+from vjepa_exp.graph.joint import JointPlan, together
 from vjepa_exp.graph.machine import this_machine
 from vjepa_exp.graph.packs import passengers
 from vjepa_exp.graph.stage import NOT_BUILT, Stage
@@ -111,12 +111,12 @@ class Planned:
         return [row for row in self.stages if row.state == "not available"]
 
     def _passengers(self, store: Store) -> set[str]:
-        """Probes that ride on another one's pass when the studies run one after the other."""
+        """Probes that ride on another one's pass where the studies run together."""
         riding, seen = set[str](), set[str]()
-        for plan in self.joint.plans:
-            new = [s for s in plan.stages if s.fingerprint not in seen and store.record(s) is None]
-            riding |= passengers(new, plan.experiment.experiment.execution.probes_per_pass)
-            seen |= {stage.fingerprint for stage in plan.stages}
+        for group in together(self.joint.plans):
+            new = [s for s in group.doable if s.fingerprint not in seen and store.record(s) is None]
+            riding |= passengers(new, group.execution.probes_per_pass)
+            seen |= {stage.fingerprint for stage in group.doable}
         return riding
 
     def _purposes(self) -> Mapping[str, str]:

@@ -126,12 +126,13 @@ def run(request: Request, store: Path, verbose: bool = False) -> bool:
         if not _told(tracker):
             tracker.require()
     collection = collection_of(request, [study.request for study in studies], store)
-    for study in studies:
-        save_request(study.folder, study.request)
-    if collection:  # last: what `resume` finds without a name
-        collection.save()
     try:
-        results = [result for group in groups for result in _run(group, out, verbose)]
+        with studies[0].store.lock():
+            for study in studies:
+                save_request(study.folder, study.request)
+            if collection:  # last: what `resume` finds without a name
+                collection.save()
+            results = [result for group in groups for result in _run(group, out, verbose)]
     except KeyboardInterrupt:
         option = studies[0].store.option
         out.print(f"stopped; what is done is kept. Continue: vjepa-exp resume{option}", soft_wrap=True)

@@ -23,6 +23,7 @@ from vjepa_exp.spec.errors import UserError
 
 _ROWS = 65_536  # held as Python objects at a time
 _NAMED = 3  # of the folders that a message is about
+_TEST = "test"  # without labels as it is published: left out without a word
 
 
 class Listed(NamedTuple):
@@ -192,7 +193,7 @@ def _folder(source: Path, root: Root, split: Split) -> Iterator[Listed]:
     """Files below class folders, below split folders where there are any; files in no class folder have no label."""
     parts: list[tuple[Path, Split]] = [(source / name, name) for name in SPLITS if (source / name).is_dir()]
     if parts:
-        others = sorted(path for path in source.iterdir() if path.is_dir() and path.name not in SPLITS)
+        others = sorted(path for path in source.iterdir() if path.is_dir() and path.name not in (*SPLITS, _TEST))
         _require_splits_alone(source, [part for _, part in parts], [path.name for path in others if any(walk(path))])
     for folder, part in parts or [(source, split)]:
         prefix = _below(folder, root)
@@ -205,7 +206,7 @@ def _remote_folder(source: Remote, root: Root, split: Split) -> Iterator[Listed]
     names = [name for name in below(source) if _wanted(name)]
     parts = [(f"{name}/", name) for name in SPLITS if any(one.startswith(f"{name}/") for one in names)]
     if parts:
-        folders = sorted({name.partition("/")[0] for name in names if "/" in name} - set(SPLITS))
+        folders = sorted({name.partition("/")[0] for name in names if "/" in name} - {*SPLITS, _TEST})
         _require_splits_alone(source, [part for _, part in parts], folders)
     for prefix, part in parts or [("", split)]:
         for name in names:

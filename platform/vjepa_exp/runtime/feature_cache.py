@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -23,10 +24,10 @@ from safetensors.torch import save_file
 
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.data.source import EvalSource
-from vjepa_exp.evals.coverage import Unreadable
+from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.runtime.job import StageJob
-from vjepa_exp.runtime.probe_batches import held_out_source, probe_recipe, read_batches
+from vjepa_exp.runtime.probe_batches import held_out_source, probe_recipe, read_batches, require_split
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
@@ -37,6 +38,10 @@ from vjepa_models.encoder import VideoEncoder
 
 FORMAT = 2
 """Raised when the same clips start to have other features."""
+
+PASSING = ("open", "timeout", "crash")
+"""How the reason of a video begins that may be readable the next time: its disk was away, the machine was busy."""
+WAIT_S = 0.5
 
 Split = Literal["train", "val"]
 
@@ -61,7 +66,7 @@ def stored_features(
     """Features of every readable video of a split on every worker, computed if nobody has yet.
 
     Raises:
-        UserError: the file that holds them is damaged, or the videos are not to be had.
+        UserError: the file that holds them is damaged, the videos are not to be had, or too many are unreadable.
     """
     job, recipe = jobs[0], probe_recipe(jobs[0])
     assert job.features is not None
@@ -74,9 +79,16 @@ def stored_features(
         name = "test" if split == "val" else "training"
         extract = FeatureExtractor(encoder, recipe, world, views=views, micro_batch=job.execution.micro_batch)
         features = share(collect(extract, read_batches(jobs, world, source, len(source), name)), world)
-        if world.rank == 0:
+        require_split(job, Coverage.of(len(source), features.unreadable), name)
+        if world.rank == 0 and not passing(features.unreadable, manifest):
             write_features(file, features)
         return features
+
+
+def passing(unreadable: Iterable[Unreadable], manifest: Manifest) -> list[Unreadable]:
+    """Those that may be readable the next time, as they were when their manifest was made."""
+    known = {path for path, _ in manifest.unreadable()}
+    return [one for one in unreadable if one.path not in known and one.reason.startswith(PASSING)]
 
 
 def in_order_of(features: Features, source: EvalSource, labelled: NDArray[np.int64]) -> Features:
@@ -132,14 +144,26 @@ def features_name(stage: Stage, split: Split, views: int) -> str:
 
 @contextmanager
 def _one_at_a_time(file: Path, world: World) -> Iterator[None]:
-    """Stages that want the same features wait for the first one; the lock goes with its process."""
-    if world.rank != 0:
+    """Stages that want the same features wait for the first one; the lock goes with its process.
+
+    All workers ask again and again together: one that waits for another longer than its process group allows is lost.
+    """
+    with ExitStack() as held:
+        lock = None
+        if world.rank == 0:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(file.with_suffix(".lock").open("w"))
+        while not world.gather(lock is not None and _taken(lock))[0]:
+            time.sleep(WAIT_S)
         yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_features(file: Path, features: Features) -> None:

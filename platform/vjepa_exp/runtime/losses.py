@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 
 import ray
 from ray.train import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
@@ -26,11 +27,11 @@ log = logging.getLogger(__name__)
 class Losses:
     """The attempts of one stage (or of stages that share a pass) that came to nothing."""
 
-    def __init__(self, job: StageJob) -> None:
-        self._job = job
+    def __init__(self, jobs: Sequence[StageJob]) -> None:
+        self._jobs, self._job = jobs, jobs[0]
         self._failed: list[frozenset[str]] = []
-        self._reached, self._in_place = -1, 0
-        forget_nodes(job.folder)
+        self._reached, self._in_place = [-1] * len(jobs), 0
+        forget_nodes(self._job.folder)
 
     def note(self, error: TrainingFailedError) -> None:
         """An attempt has ended with an error; returns where there may be another one.
@@ -60,14 +61,19 @@ class Losses:
         return sum(not nodes & dead for nodes in self._failed)
 
     def _count_progress(self) -> None:
-        reached = max((int(row["step"]) for row in read_journal(self._job.folder / JOURNAL)), default=0)
-        self._in_place = 0 if reached > self._reached else self._in_place + 1
-        self._reached = max(self._reached, reached)
+        steps = [_last_step(job) for job in self._jobs]
+        further = any(now > before for now, before in zip(steps, self._reached, strict=True))
+        self._in_place = 0 if further else self._in_place + 1
+        self._reached = [max(pair) for pair in zip(steps, self._reached, strict=True)]
         if self._in_place >= max(MAX_IN_PLACE, self._job.execution.max_failures + 1):
             raise UserError(
-                f"its workers were lost {self._in_place + 1} times without a step beyond {self._reached}: lower "
+                f"its workers were lost {self._in_place + 1} times without a step beyond {max(self._reached)}: lower "
                 "execution.checkpoint_every, or take nodes that stay"
             )
+
+
+def _last_step(job: StageJob) -> int:
+    return max((int(row["step"]) for row in read_journal(job.folder / JOURNAL)), default=0)
 
 
 def user_error(error: TrainingFailedError) -> UserError | None:

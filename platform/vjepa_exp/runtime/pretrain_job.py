@@ -40,7 +40,7 @@ def run_pretraining(job: StageJob, world: World, entered: float) -> Outcome:
     manifests = [(training_videos(entry, job.manifests, job.removals), entry.weight) for entry in spec.data.mixture]
     source = PretrainSource(manifests, spec.data, recipe.seed, job.execution.reader)
     indexed = [Unreadable(**one) for one in source.unreadable]
-    quarantine = Quarantine(job.folder, world, source.num_videos, indexed, job.execution.max_unreadable)
+    quarantine = Quarantine(job.folder, folder, world, source.num_videos, indexed, job.execution.max_unreadable)
     step = world.gather(step_reached(folder, PretrainRecipe) if world.rank == 0 else 0)[0]
     clock, samples = StartClock(job, world, step, entered), SampleLog(job.folder, world, step)
     rows = Rows(spec.optim.batch_size, spec.optim.iterations, rank=world.rank, world=world.size)

@@ -7,8 +7,10 @@ from typing import Literal
 
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.data.source import EvalSource
+from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.job import StageJob, Throttle
+from vjepa_exp.runtime.quarantine import require
 from vjepa_exp.runtime.stream import Batch, stream
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.execution import ReaderChoice
@@ -89,3 +91,13 @@ def read_batches(
             for one in jobs:
                 Progress(f"{split} clip", min(seen, num_positions), num_positions).write(one.folder)
         yield batch
+
+
+def require_split(job: StageJob, coverage: Coverage, name: str) -> None:
+    """Refuse to go on where too many videos of a split ('training', 'test') are unreadable; all are listed.
+
+    Raises:
+        UserError: they are too many.
+    """
+    where = f"{name} split of {probe_recipe(job).probe.dataset}"
+    require(coverage, job.execution.max_unreadable, where, job.folder)

@@ -19,19 +19,20 @@ from vjepa_exp.runtime.probe_batches import (
     labelled_videos,
     probe_recipe,
     read_batches,
+    require_split,
     training_source,
 )
-from vjepa_exp.runtime.probe_keep import ProbeKeeper
-from vjepa_exp.runtime.quarantine import require, write_quarantine
+from vjepa_exp.runtime.probe_keep import ProbeKeeper, diverged_before, marking
+from vjepa_exp.runtime.quarantine import write_quarantine
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.runtime.stream import Batch
-from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.standing import FAILURE
 from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.features import keeps_training_features
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
 from vjepa_exp.train.probe_data import Split, kept_tokens, num_train_positions
 from vjepa_exp.train.world import World
@@ -55,11 +56,18 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
         UserError: data or checkpoint do not fit, or too many videos are unreadable.
         NodeLeaving: a node of the workers goes; what was trained is in the checkpoints.
     """
+    ended = diverged_before(jobs, world)
+    left = [job for job, reason in zip(jobs, ended, strict=True) if not reason]
+    done = iter(_run(left, world, entered) if left else ())
+    return [_diverged(job, world, reason) if reason else next(done) for job, reason in zip(jobs, ended, strict=True)]
+
+
+def _run(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome | Failure]:
     recipes, first = [probe_recipe(job) for job in jobs], jobs[0]
     shared, execution = recipes[0], first.execution
     train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)
     train = training_source(shared, labelled_videos(shared, train_split), execution.reader)
-    keeper = ProbeKeeper(jobs, world, train.fingerprint)
+    keeper = ProbeKeeper(jobs, world, train.fingerprint, len(train))
     steps = list(zip(jobs, keeper.steps, strict=True))
     clocks = [StartClock(job, world, step, entered) for job, step in steps]
 
@@ -72,7 +80,7 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
     with ExitStack() as open_reporters:
         reporters = [open_reporters.enter_context(closing(StepReporter(job, world, step))) for job, step in steps]
         hooks = [
-            [clock.done, *reporter.hooks, keeper.hook(job, reporter)]
+            [clock.done, *(marking(job, world, hook) for hook in reporter.hooks), keeper.hook(job, reporter)]
             for job, clock, reporter in zip(jobs, clocks, reporters, strict=True)
         ]
         if uses_cache(first, len(train_split), len(test_split)):
@@ -105,22 +113,18 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
 
 
 def probe_outcome(
-    job: StageJob, world: World, result: ProbeResult | UserError, classes: Sequence[str]
+    job: StageJob, world: World, result: ProbeResult | DivergedError, classes: Sequence[str]
 ) -> Outcome | Failure:
     """What a trained and tested probe yields, its files written.
 
     Raises:
         UserError: too many videos are unreadable.
     """
-    if isinstance(result, UserError):
-        log = job.folder / FAILURE
-        if world.rank == 0:
-            log.write_text(f"{result}\n", encoding="utf-8")
-        return Failure(str(result), log)
+    if isinstance(result, DivergedError):
+        return _diverged(job, world, str(result))
     tested, trained = result.coverage, result.train_coverage
-    for coverage, split in ((tested, "test"), (trained, "training")):
-        where = f"{split} split of {probe_recipe(job).probe.dataset}"
-        require(coverage, job.execution.max_unreadable, where, job.folder)
+    require_split(job, tested, "test")
+    require_split(job, trained, "training")
     files = [PROBE, BY_CLASS, JOURNAL, STARTS]
     missed = Coverage.of(tested.total + trained.total, [*tested.unreadable, *trained.unreadable])
     if world.rank == 0:
@@ -141,3 +145,10 @@ def probe_outcome(
         files=files,
         unreadable=missed.by_reason(),
     )
+
+
+def _diverged(job: StageJob, world: World, reason: str) -> Failure:
+    log = job.folder / FAILURE
+    if world.rank == 0:
+        log.write_text(f"{reason}\n", encoding="utf-8")
+    return Failure(reason, log)

@@ -20,10 +20,13 @@ COLUMNS = ("dataset", "path", "reason")
 
 
 class Quarantine:
-    """What a pretraining has skipped so far, over restarts.
+    """What a pretraining has skipped so far: up to its checkpoint over restarts, and since then.
+
+    What was found after the checkpoint is tried again after a restart: a disk that was not there may be back.
 
     Args:
-        folder: of the stage.
+        folder: of the stage; its list of skipped videos is that of the checkpoint from here on.
+        checkpoint: folder of the checkpoint.
         world: this worker among its equals.
         total: videos of its data sets.
         indexed: those that were unreadable when they were indexed.
@@ -34,10 +37,21 @@ class Quarantine:
     """
 
     def __init__(
-        self, folder: Path, world: World, total: int, indexed: Iterable[Unreadable], max_unreadable: float
+        self,
+        folder: Path,
+        checkpoint: Path,
+        world: World,
+        total: int,
+        indexed: Iterable[Unreadable],
+        max_unreadable: float,
     ) -> None:
-        self._folder, self._world, self._total, self._max = folder, world, total, max_unreadable
-        self._known = {*indexed, *read_quarantine(folder)}
+        self._folder, self._checkpoint, self._world = folder, checkpoint, world
+        self._total, self._max = total, max_unreadable
+        self._known = {*indexed, *read_quarantine(checkpoint)}
+        if world.rank == 0:
+            (folder / QUARANTINE).unlink(missing_ok=True)
+            write_quarantine(folder, self._known)
+        world.gather(None)  # nobody lists what stops it before the list of the last attempt is gone
         self._check()
 
     @property
@@ -59,12 +73,17 @@ class Quarantine:
             yield batch
 
     def keep(self) -> Coverage:
-        """Write down what all workers have skipped; call it on every worker."""
-        parts = self._world.gather(self.coverage.unreadable)
-        everywhere = Coverage.of(self._total, [one for part in parts for one in part])
+        """Write down what all workers have skipped, before a checkpoint; call it on every worker.
+
+        Raises:
+            UserError: together they could not read too many videos.
+        """
+        self._known = set().union(*self._world.gather(self._known))
+        self._check()
         if self._world.rank == 0:
-            write_quarantine(self._folder, everywhere.unreadable)
-        return everywhere
+            for folder in (self._folder, self._checkpoint):
+                write_quarantine(folder, self.coverage.unreadable)
+        return self.coverage
 
     def _check(self) -> None:
         if self._known:
@@ -86,10 +105,11 @@ def require(coverage: Coverage, max_unreadable: float, what: str, folder: Path) 
 
 
 def write_quarantine(folder: Path, unreadable: Iterable[Unreadable]) -> list[str]:
-    """List videos in a stage's folder; returns the names of the files written, none where there is nothing to list."""
+    """List videos in a folder, made if need be; returns the names of files written, none where nothing is listed."""
     rows = [{name: getattr(one, name) for name in COLUMNS} for one in sorted(set(unreadable))]
     if not rows:
         return []
+    folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".{QUARANTINE}.{os.getpid()}.part"  # each worker lists what it knows before it stops
     with aside.open("wb") as file:
         pq.write_table(pa.Table.from_pylist(rows), file)
@@ -100,6 +120,6 @@ def write_quarantine(folder: Path, unreadable: Iterable[Unreadable]) -> list[str
 
 
 def read_quarantine(folder: Path) -> list[Unreadable]:
-    """The videos that a stage's folder lists."""
+    """The videos that a folder lists."""
     file = folder / QUARANTINE
     return [Unreadable(**row) for row in pq.read_table(file).to_pylist()] if file.is_file() else []

@@ -28,7 +28,7 @@ from vjepa_exp.runtime.slots import Slots, choose_slots, most_workers
 from vjepa_exp.runtime.view import View, duration
 from vjepa_exp.spec.cluster import ClusterSpec
 from vjepa_exp.spec.datasets import Registry
-from vjepa_exp.spec.errors import UserError
+from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.stages import DataRecipe
 from vjepa_exp.track.mirror import Mirror
 from vjepa_exp.track.progress import Progress
@@ -64,7 +64,7 @@ def run_together(
 
     Args:
         joint: plans with the same execution.
-        store: where results are and go; held by this process meanwhile.
+        store: where results are and go; this process holds it.
         registry: the data sets of this machine.
         console: for progress, results of stages and warnings.
         cluster: that the run is on, with all nodes that it can have; the run joins Ray on this machine if the execution
@@ -76,12 +76,11 @@ def run_together(
         The result of each plan.
 
     Raises:
-        UserError: a data set is missing, the store is in use or cannot be written, or the machine does not fit.
+        UserError: a data set is missing, the store cannot be written, or the machine does not fit.
     """
     if joint.missing_datasets:
         raise UserError("\n".join(registry.missing(name) for name in joint.missing_datasets))
-    with store.lock():
-        return _Run(joint, store, registry, console, cluster, verbose, since or time.time()).execute()
+    return _Run(joint, store, registry, console, cluster, verbose, since or time.time()).execute()
 
 
 class _Run:
@@ -273,8 +272,8 @@ class _Run:
         if isinstance(result, Outcome):
             try:
                 self.records[stage.fingerprint] = self._commit(job, result, seconds)
-            except UserError as error:
-                result = Failure(str(error))
+            except Exception as error:  # noqa: BLE001 (Tune would do again what is done, as often as it may)
+                result = Failure(str(of_machine(error) or " ".join(str(error).split())))
         if isinstance(result, Failure):
             self.failed[stage.fingerprint] = str(result)
             view.ended(job, f"FAILED: {result}")

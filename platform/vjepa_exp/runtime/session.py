@@ -56,10 +56,23 @@ def ray_session(
     else:
         _join(address, verbose, level)
     try:
-        with _watched() if address is None else nullcontext():
+        with _stopped_by_sigterm(), _watched() if address is None else nullcontext():
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM (a batch system, a pod that is stopped) is Ctrl-C; Ray would abort the process with a dump."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _NodeLost(BaseException):

@@ -54,7 +54,7 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
         TrainingFailedError: the workers failed more often than `execution.max_failures`.
     """
     jobs, first = [_at_first(job) for job in jobs], jobs[0]
-    losses, workers, begun = Losses(first), first.slots.workers, time.time()
+    losses, workers, begun = Losses(jobs), first.slots.workers, time.time()
     if first.slots.joined:
         os.environ[START_TIMEOUT] = str(first.execution.wait_s)
     for attempt in count():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,12 +50,13 @@ class Start:
 def note_start(folder: Path, start: Start) -> None:
     """Append a start."""
     with (folder / STARTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(start)) + "\n")
+        file.write(f"\n{json.dumps(asdict(start))}\n")  # the line before it may have met a full disk
 
 
 def read_starts(folder: Path) -> list[Start]:
-    """The starts of a stage, the first one first; a line that is still being written is left out."""
-    file = folder / STARTS
-    if not file.is_file():
-        return []
-    return [Start(**json.loads(line)) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    """The starts of a stage, the first one first; a line that is not whole, or not yet, is left out."""
+    file, starts = folder / STARTS, list[Start]()
+    for line in file.read_bytes().split(b"\n") if file.is_file() else ():
+        with suppress(ValueError, TypeError):
+            starts.append(Start(**json.loads(line)))
+    return starts

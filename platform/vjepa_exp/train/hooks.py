@@ -14,6 +14,10 @@ MetricSink = Callable[[int, dict[str, float]], None]
 """Takes the metrics of a step: (step, values by name)."""
 
 
+class DivergedError(UserError):
+    """The loss is not finite, on every worker alike."""
+
+
 def every(steps: int, hook: Hook[S]) -> Hook[S]:
     """Call `hook` at every multiple of `steps`, after an evaluation and at the last step."""
 
@@ -30,7 +34,7 @@ def log_metrics(world: World, sink: MetricSink, clock: Callable[[], float] = tim
     It costs a device synchronisation, and it takes part in a reduction: put it on every worker, inside `every`.
 
     Raises:
-        UserError: (when called) the loss is not finite; training stops there.
+        DivergedError: (when called) the loss is not finite; training stops there.
     """
     begun: tuple[int, float] | None = None
 
@@ -41,7 +45,7 @@ def log_metrics(world: World, sink: MetricSink, clock: Callable[[], float] = tim
             shares = torch.tensor(list(values.values()), dtype=torch.float64).to(world.device)
             values = dict(zip(values, (world.sum(shares) / world.size).tolist(), strict=True))
         if not math.isfinite(values["loss"]):
-            raise UserError(
+            raise DivergedError(
                 f"training diverged: the loss is {values['loss']} at step {info.step}; "
                 "lower optim.lr, lengthen the warm-up or set clip_grad"
             )

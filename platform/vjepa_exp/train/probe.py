@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.spec import evaluate
-from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.checkpoint import load_checkpoint
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.loop import Hook, StepInfo, training_steps
 from vjepa_exp.train.precision import autocast
 from vjepa_exp.train.probe_data import Split, TrainingTokens, held_out_tokens, training_tokens
@@ -83,13 +83,13 @@ class _Training:
         self.state.curve.append({"step": info.step, "epoch": epoch, **outcome.scores})
         return replace(info, evaluation={"epoch": epoch, **outcome.scores})
 
-    def tell(self, info: StepInfo[ProbeState]) -> UserError | None:
+    def tell(self, info: StepInfo[ProbeState]) -> DivergedError | None:
         """Call the hooks of a step."""
         try:
             for hook in self.hooks:
                 hook(info)
-        except UserError as error:
-            return error
+        except DivergedError as error:
+            return error.with_traceback(None)  # whose frames would hold the batches
         return None
 
 
@@ -118,7 +118,7 @@ def train_probes(
     hooks: Sequence[Sequence[Hook[ProbeState]]] | None = None,
     resume: Resume = BEGIN,
     first: int = 0,
-) -> list[ProbeResult | UserError]:
+) -> list[ProbeResult | DivergedError]:
     """Train probes and test each on every video of the test split exactly once.
 
     Args:
@@ -137,7 +137,8 @@ def train_probes(
         first: the fewest steps that one of them has done.
 
     Returns:
-        For each recipe a result, or the UserError of a hook that ended it (it diverged): the others go on.
+        For each recipe a result, or the DivergedError of a hook that ended it: the others go on. What else a hook
+        raises ends all of them.
 
     Raises:
         UserError: no readable video in a split, a batch that does not divide among the workers, or a checkpoint that
@@ -165,7 +166,7 @@ def train_on_tokens(
     hooks: Sequence[Sequence[Hook[ProbeState]]] | None = None,
     stop_some: StopSome | None = None,
     resume: Resume = BEGIN,
-) -> list[ProbeResult | UserError]:
+) -> list[ProbeResult | DivergedError]:
     """`train_probes` on features that are there, or on their way.
 
     Args:
@@ -191,7 +192,7 @@ def train_on_tokens(
     ]
     test_every = 1 if stop_some else _epochs_to_a_test(shared, tokens, test)
     del streams  # what nobody draws from any more would hold all batches
-    running, ended = dict(enumerate(trainings)), dict[int, UserError]()
+    running, ended = dict(enumerate(trainings)), dict[int, DivergedError]()
     for training, folder in zip(trainings, resume.folders, strict=False):
         if folder:
             load_checkpoint(folder, training.state, training.recipe, resume.order)
@@ -236,7 +237,7 @@ def _training(
     optim = recipe.probe.optim
     probe = _initial_probe(recipe, encoder, num_classes).to(world.device)
     step_fn = make_probe_step(optim, tokens.steps_per_epoch, world, wrapped=world.wrap(probe), autocast=cast)
-    state = ProbeState.of(probe, world, tokens.unreadable)
+    state = ProbeState.of(probe, world, tokens.unreadable, tokens.readable)
     steps = training_steps(state, tokens.batches, step_fn, until=last_step, clips=optim.batch_size)
     return _Training(recipe, probe, state, tokens.batches, steps, hooks)
 

@@ -5,6 +5,7 @@ Legend: B videos, R spatial views, N tokens of all segments of a view, D width.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count
 from typing import NamedTuple
 
@@ -33,13 +34,17 @@ class Split(NamedTuple):
 
 @dataclass
 class TrainingTokens:
-    """The batches of all epochs but the `first` ones; `unreadable` fills up on this worker as they are drawn."""
+    """The batches of all epochs but the `first` ones; `unreadable` fills up on this worker as they are drawn.
+
+    Where features are kept `readable` tells the videos that have some: the batches depend on them.
+    """
 
     batches: Iterator[TokenBatch]
     steps_per_epoch: int
     num_videos: int
     unreadable: set[Unreadable]
     first: int = 0
+    readable: str = ""
 
     def coverage(self, world: World) -> Coverage:
         """How much of the training split was read, over all workers."""
@@ -100,8 +105,10 @@ def kept_tokens(recipe: ProbeRecipe, kept: Features, world: World, first: int = 
     """Batches of all epochs but the `first` ones from kept features."""
     spec = recipe.probe
     batches = _kept(kept, spec.optim.batch_size, recipe.seed, world, first)
-    steps = steps_per_epoch(spec, len(kept.position))
-    return TrainingTokens(batches, steps, len(kept.position) + len(kept.unreadable), set(kept.unreadable), first)
+    steps, num_videos = steps_per_epoch(spec, len(kept.position)), len(kept.position) + len(kept.unreadable)
+    which = sha256(kept.position.cpu().numpy().tobytes()).hexdigest()[:8]
+    readable = f"{len(kept.position)} of {num_videos} videos ({which})"
+    return TrainingTokens(batches, steps, num_videos, set(kept.unreadable), first, readable)
 
 
 def held_out_tokens(

@@ -57,6 +57,7 @@ class ProbeState:
         world: this worker among its equals.
         unreadable: training videos that this worker could not read so far; probes on the same batches share it.
         curve: `step`, `epoch`, `top1` and `test_loss` of every test so far.
+        readable: which videos' features the batches are made of, where they are kept.
     """
 
     step: int
@@ -65,11 +66,12 @@ class ProbeState:
     world: World = field(default_factory=World)
     unreadable: set[Unreadable] = field(default_factory=set)
     curve: list[dict[str, float]] = field(default_factory=list)
+    readable: str = ""
 
     @classmethod
-    def of(cls, probe: nn.Module, world: World, unreadable: set[Unreadable]) -> Self:
+    def of(cls, probe: nn.Module, world: World, unreadable: set[Unreadable], readable: str = "") -> Self:
         """The state before step 1."""
-        return cls(0, probe, build_optimizer([probe], BETAS, EPS), world, unreadable)
+        return cls(0, probe, build_optimizer([probe], BETAS, EPS), world, unreadable, readable=readable)
 
     def state_dict(self, *, keep: bool = True) -> dict[str, Any]:
         """Everything needed to continue, bit for bit, on any number of workers; called on every one of them."""
@@ -80,10 +82,16 @@ class ProbeState:
             "optimizer": self.optimizer.state_dict(),
             "unreadable": [list(astuple(one)) for one in sorted(unreadable)],
             "curve": self.curve,
+            "readable": self.readable,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`; raises RuntimeError naming keys that do not fit."""
+        """Continue from `state_dict()`; raises RuntimeError naming keys that do not fit, ValueError of other videos."""
+        if state["readable"] != self.readable:
+            raise ValueError(
+                f"{state['readable']} could be read when it was written, {self.readable} now: "
+                "delete the folder to begin anew"
+            )
         self.probe.load_state_dict(state["probe"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.unreadable.update(Unreadable(*one) for one in state["unreadable"])

@@ -19,6 +19,7 @@ from vjepa_exp.spec.evaluate import ProbeOptimSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.spec.sweep import ProbeSweep
 from vjepa_exp.train.features import Features, keeps_training_features
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.loop import Hook
 from vjepa_exp.train.probe import ProbeResult, StopSome, train_on_tokens
 from vjepa_exp.train.probe_data import (
@@ -87,8 +88,8 @@ def sweep_probe(
         num_classes: classes of all splits.
         at_most: candidates of one round.
         micro_batch: clips of one forward pass of the encoder.
-        candidate_hooks: hooks of a candidate by its number in its round, on every worker; a UserError of one ends that
-            candidate.
+        candidate_hooks: hooks of a candidate by its number in its round, on every worker; a DivergedError of one ends
+            that candidate.
         hooks: of the last training.
 
     Raises:
@@ -101,10 +102,8 @@ def sweep_probe(
     search, tried = searcher(sweep, at_most), list[Candidate]()
     for settings in search.rounds():
         recipes = [with_settings(recipe, one) for one in settings]
-        tokens, held_out = passes.candidates()
         own = [candidate_hooks(number) for number in range(len(recipes))]
-        stop = _halving(sweep, held_out)
-        results = train_on_tokens(recipes, world, encoder, tokens, held_out, num_classes, own, stop)
+        results = _round(recipes, world, encoder, passes, num_classes, own, sweep)
         found = [_candidate(one, result) for one, result in zip(settings, results, strict=True)]
         search.tell(found)
         tried += found
@@ -114,9 +113,23 @@ def sweep_probe(
     final = with_settings(recipe, chosen.settings)
     tokens, test = passes.last()
     (result,) = train_on_tokens([final], world, encoder, tokens, test, num_classes, [hooks])
-    if isinstance(result, UserError):
+    if isinstance(result, DivergedError):
         raise result
     return SweepResult(result, chosen, tuple(tried), passes.num_held_out)
+
+
+def _round(
+    recipes: Sequence[ProbeRecipe],
+    world: World,
+    encoder: VideoEncoder,
+    passes: _Kept | _Streamed,
+    num_classes: int,
+    hooks: Sequence[Sequence[Hook[ProbeState]]],
+    sweep: ProbeSweep,
+) -> list[ProbeResult | DivergedError]:
+    """Train candidates; nothing of their batches stays: a stream that is not drawn to its end holds decoders."""
+    tokens, held_out = passes.candidates()
+    return train_on_tokens(recipes, world, encoder, tokens, held_out, num_classes, hooks, _halving(sweep, held_out))
 
 
 def with_settings(recipe: ProbeRecipe, settings: Settings) -> ProbeRecipe:
@@ -126,8 +139,8 @@ def with_settings(recipe: ProbeRecipe, settings: Settings) -> ProbeRecipe:
     return recipe.model_copy(update={"probe": probe})
 
 
-def _candidate(settings: Settings, result: ProbeResult | UserError) -> Candidate:
-    if isinstance(result, UserError):
+def _candidate(settings: Settings, result: ProbeResult | DivergedError) -> Candidate:
+    if isinstance(result, DivergedError):
         return Candidate(settings, error=str(result))
     last = result.curve[-1]
     return Candidate(settings, round(last["epoch"]), last["top1"], last["test_loss"])

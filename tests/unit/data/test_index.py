@@ -207,7 +207,7 @@ def test_a_class_called_train_is_not_taken_for_a_split(tmp_path: Path) -> None:
     message = r"holds train and val beside .*: bus, car, plane and 1 more; .* index .*set/train --val .*set/val, if"
     with pytest.raises(UserError, match=message):
         list_files(tmp_path / "set")
-    touch(tmp_path, "good/train/a/1.mp4", "good/lists/read.txt", "good/.git/x")
+    touch(tmp_path, "good/train/a/1.mp4", "good/test/2.mp4", "good/lists/read.txt", "good/.git/x")
     assert list_files(tmp_path / "good").table["path"].to_pylist() == ["train/a/1.mp4"]
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from vjepa_exp.data.index import index
 from vjepa_exp.evals.coverage import Unreadable
 from vjepa_exp.graph.stage import Stage
-from vjepa_exp.runtime.feature_cache import features_name, read_features, write_features
+from vjepa_exp.runtime.feature_cache import features_name, passing, read_features, write_features
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import AttentiveProbe
@@ -72,3 +74,15 @@ def test_only_what_gives_the_same_features_shares_a_file() -> None:
         features_name(probe(), "val", 3),
     ]
     assert len({name, *others}) == 1 + len(others)
+
+
+def test_what_may_be_readable_the_next_time_is_told_from_what_the_index_knows(tmp_path: Path) -> None:
+    for name in ("bad.png", "worse.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "away.png")
+    manifest = index(tmp_path)
+    known = [Unreadable(path, reason) for path, reason in manifest.unreadable()]
+    assert str(tmp_path / "bad.png") in {one.path for one in known}
+    away = [Unreadable(str(tmp_path / "away.png"), reason) for reason in ("open: No such file", "timeout: 60 s")]
+    corrupt = Unreadable(str(tmp_path / "good.mp4"), "corrupt: 3 of 16 frames")
+    assert passing([*known, *away, corrupt], manifest) == away

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +16,22 @@ from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.runtime.job import Failure, StageJob
 from vjepa_exp.runtime.probe_batches import held_out_source, training_source
-from vjepa_exp.runtime.probe_job import PROBE, probe_outcome
+from vjepa_exp.runtime.probe_job import PROBE, probe_outcome, run_probes
+from vjepa_exp.runtime.probe_keep import diverged_before, marking
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.spec.augment import Augment, ColorJitter, CropFlip, NoAugment, RandAugment, RandomErasing
 from vjepa_exp.spec.data import ClipSpec
-from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.evaluate import AttentiveProbe
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.standing import FAILURE
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.probe import ProbeResult
 from vjepa_exp.train.world import World
 from vjepa_models.probes import LinearProbe
 
+INFO: Any = None
 STRONG = CropFlip(
     scale=(0.08, 0.5), policy=RandAugment(probability=1.0), jitter=ColorJitter(), erasing=RandomErasing(probability=1.0)
 )
@@ -70,9 +73,25 @@ def test_the_test_is_never_augmented_and_the_training_is(manifest: Manifest) -> 
 def test_a_probe_that_fails_beside_others_says_so_in_its_folder(tmp_path: Path) -> None:
     stage = Stage("probe", "toy", recipe(NoAugment(), 0))
     job = StageJob(stage, "", tmp_path, tmp_path, {}, {}, None, ExecutionSpec(), Slots("cpu", 1, 1, 1, 1))
-    outcome = probe_outcome(job, World(), UserError("training diverged at step 3"), ("a", "b"))
+    outcome = probe_outcome(job, World(), DivergedError("training diverged at step 3"), ("a", "b"))
     assert outcome == Failure("training diverged at step 3", tmp_path / FAILURE)
     assert (tmp_path / FAILURE).read_text(encoding="utf-8") == "training diverged at step 3\n"
+
+
+def test_the_next_attempt_of_a_run_leaves_out_what_diverged(tmp_path: Path) -> None:
+    slots = Slots("cpu", 1, 1, 1, 1)
+    stages = [Stage("probe", f"toy-{seed}", recipe(NoAugment(), seed)) for seed in (0, 1)]
+    jobs = [StageJob(s, "", tmp_path, tmp_path / "ray", {}, {}, None, ExecutionSpec(), slots) for s in stages]
+    assert diverged_before(jobs, World()) == ["", ""]
+
+    def diverge(info: Any) -> None:
+        raise DivergedError("the loss is nan")
+
+    for kind, hook in ((DivergedError, diverge), (ZeroDivisionError, lambda info: 1 / 0)):
+        with pytest.raises(kind):
+            marking(jobs[kind is not DivergedError], World(), hook)(INFO)
+    assert diverged_before(jobs, World()) == ["the loss is nan", ""]
+    assert run_probes(jobs[:1], World(), 0.0) == [Failure("the loss is nan", tmp_path / FAILURE)]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")

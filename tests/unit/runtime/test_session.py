@@ -39,6 +39,22 @@ except UserError as error:
     print(error)
 """
 
+STOPPED = """
+from vjepa_exp.runtime.environment import prepare
+prepare(None, verbose=False)
+import os
+import signal
+import time
+import ray
+from vjepa_exp.runtime.session import ray_session
+try:
+    with ray_session(None, cpus=1, gpus=0, dashboard=False):
+        os.kill(os.getpid(), signal.SIGTERM)
+        ray.get(ray.remote(lambda: time.sleep(600)).remote())
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
 
 def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
     environment = {**os.environ, "RAY_TMPDIR": "/dev/null"}
@@ -62,3 +78,9 @@ def test_a_run_whose_ray_dies_ends() -> None:
     done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.startswith("Ray on this machine died")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.ray
+def test_sigterm_is_ctrl_c() -> None:
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("stopped\n", "")

@@ -15,7 +15,7 @@ from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.track.journal import JOURNAL, Journal
-from vjepa_exp.track.starts import read_starts
+from vjepa_exp.track.starts import STARTS, Start, note_start, read_starts
 from vjepa_exp.train.world import World
 
 SLOTS = Slots("cpu", concurrent=1, workers=1, decode_workers=1, threads=1)
@@ -74,3 +74,13 @@ def test_what_a_loss_of_workers_costs_counts_from_their_last_checkpoint(tmp_path
     assert start.lost == pytest.approx(start.time - (now - 30), abs=0.01)
     assert start.workers == 2
     assert f"; {start.lost:.0f} s lost, 2 workers" in str(start)
+
+
+def test_a_line_that_met_a_full_disk_costs_itself_alone(tmp_path: Path) -> None:
+    start = Start(3, 0, 1.0, {"step": 0.5})
+    note_start(tmp_path, start)
+    with (tmp_path / STARTS).open("a") as file:
+        file.write('{"step": 7, "repe')
+    assert read_starts(tmp_path) == [start]
+    note_start(tmp_path, start)
+    assert read_starts(tmp_path) == [start, start]

@@ -17,6 +17,7 @@ from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.checkpoint import save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.loop import StepInfo
 from vjepa_exp.train.probe import ProbeResult, Resume, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
@@ -199,12 +200,20 @@ def test_probes_trained_together_end_where_each_ends_alone(
 def test_a_probe_that_ends_early_does_not_stop_the_others(probe_recipe: ProbeRecipe, clips: Any) -> None:
     def diverge(info: StepInfo[ProbeState]) -> None:
         if info.step == 7:
-            raise UserError("training diverged")
+            raise DivergedError("training diverged")
 
     ended, result = run_all([probe_recipe, probe_recipe], clips, hooks=[[diverge], []])
-    assert isinstance(ended, UserError)
+    assert isinstance(ended, DivergedError)
     assert isinstance(result, ProbeResult)
     assert result.metrics == run(probe_recipe, clips).metrics
+
+
+def test_what_is_no_divergence_ends_all_probes(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    def full(info: StepInfo[ProbeState]) -> None:
+        raise UserError("checkpoint cannot be written: No space left on device")  # one worker alone meets it
+
+    with pytest.raises(UserError, match="No space left"):
+        run_all([probe_recipe, probe_recipe], clips, hooks=[[full], []])
 
 
 class _Killed(Exception):  # noqa: N818 (no error)
@@ -263,3 +272,15 @@ def test_a_probe_does_not_go_on_with_other_videos(probe_recipe: ProbeRecipe, cli
     run(probe_recipe, clips, hooks=[save])
     with pytest.raises(UserError, match="the data sets have changed"):
         run_all([probe_recipe], clips, first=39, resume=Resume([tmp_path], "other"))
+
+
+def test_a_probe_does_not_go_on_with_the_kept_features_of_other_videos(
+    probe_recipe: ProbeRecipe, clips: Any, tmp_path: Path
+) -> None:
+    def save(info: StepInfo[ProbeState]) -> None:
+        if info.step == 9:
+            save_checkpoint(tmp_path, info.state, probe_recipe, "order")
+
+    run_all([probe_recipe], clips, hooks=[[save]])
+    with pytest.raises(UserError, match=r"does not fit: 40 of 40 videos .* could be read .*, 38 of 40 .* delete the"):
+        run_all([probe_recipe], clips, bad_train=(2, 9), first=9, resume=Resume([tmp_path], "order"))
