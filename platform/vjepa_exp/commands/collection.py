@@ -10,6 +10,7 @@ from pathlib import Path
 from vjepa_exp.commands.specs import find_experiment
 from vjepa_exp.commands.studies import REPORTS, Request, save_request
 from vjepa_exp.graph.result import StudyResult
+from vjepa_exp.graph.store import Store
 from vjepa_exp.spec.collection import is_collection
 from vjepa_exp.spec.document import read_yaml
 from vjepa_exp.spec.errors import of_machine
@@ -22,6 +23,8 @@ class Collected:
     title: str
     folder: Path
     request: Request
+    option: str
+    """What a command line needs to find the store."""
 
     def save(self) -> None:
         """Remember the request, so that `resume` and `report` find all of it.
@@ -43,7 +46,7 @@ class Collected:
         from vjepa_exp.report.overview import write_overview  # with jinja2: half a second
 
         try:
-            return write_overview(reports, self.title, self.folder, shlex.join(self.request.command()))
+            return write_overview(reports, self.title, self.folder, shlex.join(self.request.command()) + self.option)
         except OSError as error:
             raise of_machine(error, f"the page in {self.folder}") or error from None
 
@@ -63,4 +66,5 @@ def collection_of(request: Request, studies: Sequence[Request], store: Path) -> 
     name, profiles = document.data["name"], {study.profile for study in studies}
     profile = profiles.pop() if len(profiles) == 1 else request.profile
     asked = replace(studies[0], spec=str(path.resolve()), profile=profile)
-    return Collected(document.data.get("title") or name, store / REPORTS / f"{name}-{profile}", asked)
+    folder = store / REPORTS / f"{name}-{profile}"
+    return Collected(document.data.get("title") or name, folder, asked, Store(store).option)

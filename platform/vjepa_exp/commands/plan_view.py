@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -137,11 +137,8 @@ def _sums(planned: Planned, out: Console) -> None:
     elif planned.to_do:
         prose(out, _time(planned.to_do))
     prose(out, f"CPU cores keep the devices fed; assumed: {DECODING}. {_memory_words(planned)}")
-    prices = [row.price for row in planned.to_do if row.price is not None]
-    if prices:
-        low, high = (sum(column) for column in zip(*prices, strict=True))
-        execution = planned.to_do[0].execution
-        prose(out, f"cost: {low:,.0f} to {high:,.0f} {execution.currency}, at {execution.price:g} a device and hour")
+    for line in _costs(planned.to_do):
+        prose(out, line)
     large = [row for row in planned.to_do if row.too_large]
     if large:
         prose(
@@ -149,6 +146,15 @@ def _sums(planned: Planned, out: Console) -> None:
             f"!: {len(large)} stages need more than a device has: set execution.micro_batch lower, "
             "execution.activation_checkpointing, or execution.parallel=fsdp with several workers",
         )
+
+
+def _costs(rows: Sequence[PlannedStage]) -> Iterator[str]:
+    """What it costs, a line for each price of a device."""
+    asked = {(row.execution.price, row.execution.currency) for row in rows if row.price is not None}
+    for price, currency in sorted(asked, key=str):
+        same = [row for row in rows if (row.execution.price, row.execution.currency) == (price, currency)]
+        low, high = (sum(column) for column in zip(*(row.price for row in same if row.price), strict=True))
+        yield f"cost: {low:,.0f} to {high:,.0f} {currency}, at {price:g} a device and hour"
 
 
 def _memory_words(planned: Planned) -> str:
@@ -191,9 +197,9 @@ def _amounts(costs: Sequence[StageCost]) -> str:
 def _time(rows: Iterable[PlannedStage]) -> str:
     """Hours one stage after another, and device-hours, by the device that they are stated for."""
     parts = []
-    devices = {(row.device[0].name, row.device[0].assumption): row.device for row in rows}
-    for (name, assumption), (device, count) in devices.items():
-        spans = [row.hours for row in rows if row.device[0] is device or row.device[0].name == name]
+    devices = dict.fromkeys((row.device[0].name, row.device[0].assumption, row.device[1]) for row in rows)
+    for name, assumption, count in devices:
+        spans = [row.hours for row in rows if (row.device[0].name, row.device[1]) == (name, count)]
         known = [span for span in spans if span is not None]
         low, high = (sum(column) for column in zip(*known, strict=True)) if known else (0.0, 0.0)
         parts.append(

@@ -134,16 +134,19 @@ class Planned:
 def plan_all(specs: Sequence[str], request: Request, store: Path) -> Planned:
     """Plan several experiments under the same options; collections stand for their members.
 
-    Where a profile is named and there are several files, those that have no profiles are left out.
+    Where a profile is named and several files are, those that have no profiles are left out; members of a collection
+    must have it, as for `run`.
 
     Raises:
         SpecError: with the problems of a file.
         UserError: there is no such file or profile.
     """
-    files = list(dict.fromkeys(file for spec in specs for file in find_experiments(spec)))
+    found = {spec: find_experiments(spec) for spec in specs}
+    named = {files[0] for files in found.values() if len(files) == 1}
+    files = list(dict.fromkeys(file for members in found.values() for file in members))
     studies, left_out = [], list[Path]()
     for file in files:
-        if len(files) > 1 and request.profile != "auto" and not read_experiment(file).profiles:
+        if len(named) > 1 and file in named and request.profile != "auto" and not read_experiment(file).profiles:
             left_out.append(file)
         else:
             studies.append(prepare(replace(request, spec=str(file)), store))

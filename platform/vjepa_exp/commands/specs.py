@@ -67,7 +67,8 @@ def validate(specs: Sequence[str]) -> None:
         SpecError: with the problems of all files.
     """
     problems = list[Problem]()
-    for file in [_find(spec) for spec in specs] or _all_files(experiments_folder(), clusters_folder()):
+    named = [file for spec in specs for file in _with_members(_find(spec))]
+    for file in dict.fromkeys(named) or _all_files(experiments_folder(), clusters_folder()):
         try:
             what = _check(file)
         except SpecError as error:
@@ -76,6 +77,15 @@ def validate(specs: Sequence[str]) -> None:
             console().print(f"OK {file} ({what})", soft_wrap=True)
     if problems:
         raise SpecError(problems)
+
+
+def _with_members(file: Path) -> list[Path]:
+    """A file, and behind a collection its experiments where they can be told."""
+    try:
+        document = read_yaml(file)
+        return [file, *collected(document)] if is_collection(document) else [file]
+    except SpecError:  # told when the file itself is looked at
+        return [file]
 
 
 def _find(spec: str) -> Path:

@@ -26,11 +26,12 @@ class Request:
     cluster: str | None = None
 
     def command(self) -> list[str]:
-        """The arguments that ask for the same."""
+        """The arguments that ask for the same in the store of the current folder."""
         options = [f"--set={text}" for text in self.sets]
+        registered = [f"--datasets={self.datasets}"] if Path(self.datasets).is_file() else []
         tracking = [f"--tracking={self.tracking}"] if self.tracking else []
         cluster = [f"--cluster={self.cluster}"] if self.cluster else []
-        return ["vjepa-exp", "run", self.spec, f"--profile={self.profile}", *options, *tracking, *cluster]
+        return ["vjepa-exp", "run", self.spec, f"--profile={self.profile}", *options, *registered, *tracking, *cluster]
 
 
 @dataclass(frozen=True)

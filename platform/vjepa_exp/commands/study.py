@@ -26,11 +26,13 @@ from vjepa_exp.graph.plan import Plan, build_plan
 from vjepa_exp.graph.profile import choose_profile
 from vjepa_exp.graph.result import StudyResult
 from vjepa_exp.graph.store import Store
+from vjepa_exp.report.published import as_published
 from vjepa_exp.report.table import build_table
 from vjepa_exp.spec.cluster import ClusterSpec, read_cluster
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.spec.errors import UserError, of_machine
 from vjepa_exp.spec.load import PAPER, ExperimentFile, ResolvedExperiment, read_experiment, resolve
+from vjepa_exp.spec.texts import without_password
 from vjepa_exp.track.standing import standing
 
 if TYPE_CHECKING:
@@ -85,6 +87,11 @@ def prepare(request: Request, store: Path) -> Study:
     elif profile == "auto":
         choice = choose_profile(file, registry, cluster_machine(cluster) if cluster else this_machine())
         profile, why = choice.name, choice.reason
+    if request.tracking:
+        try:
+            without_password(request.tracking)
+        except ValueError as error:
+            raise UserError(f"--tracking: {error}") from None
     sets = [*request.sets, *([f"execution.tracking_uri={request.tracking}"] if request.tracking else [])]
     plan = build_plan(resolve(file, profile, sets), registry)
     absolute = replace(
@@ -227,7 +234,7 @@ def _profile_lines(study: Study) -> list[str]:
         return ["profile: none to choose from, the file runs as it stands"]
     experiment, profile = study.resolved.experiment, study.resolved.profile
     lines = [f"profile {study.resolved.profile_name}: {study.why_profile}"]
-    if profile is None and experiment.paper:
+    if profile is None and experiment.paper and as_published(study.resolved):
         lines.append("  the recipe as published")
     elif profile and profile.differs:
         lines.append(f"  differs from the paper: {profile.differs}")
@@ -264,7 +271,9 @@ def _finish(study: Study, result: StudyResult, out: Console) -> list[Path]:
     from vjepa_exp.report.write import write_report  # matplotlib and torch take seconds to import
 
     try:
-        files = write_report(result, study.store, study.folder, shlex.join(study.request.command()))
+        files = write_report(
+            result, study.store, study.folder, shlex.join(study.request.command()) + study.store.option
+        )
     except OSError as error:
         raise of_machine(error, f"the report in {study.folder}") or error from None
     out.print()

@@ -111,7 +111,7 @@ def stage_cost(stage: Stage, execution: ExecutionSpec, registry: Registry) -> St
 
 def device_of(execution: ExecutionSpec, machine: Machine) -> tuple[Device, int]:
     """The device that hours are stated for, and how many: the named one, else this machine's, else A100s."""
-    if execution.device == "cpu" or (execution.device is None and not machine.gpus):
+    if execution.device == "cpu" or (execution.device is None and execution.gpu is None and not machine.gpus):
         core = Device(f"core of {machine.cpu}", 8e9, 40e9, "8-40 GFLOP/s per core (fp32)")
         return core, machine.cores
     if execution.gpu is not None:

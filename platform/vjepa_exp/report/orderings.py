@@ -14,6 +14,8 @@ from vjepa_exp.spec.published import PublishedRow
 
 SURE = 2.0
 """Standard errors from which on a distance is one."""
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Seeds -> Student's t at 97.5 % with one degree of freedom less; more seeds are as good as 10."""
 
 
 class Verdict(StrEnum):
@@ -36,9 +38,14 @@ class Pair:
     ours: Gap
     """The same of ours."""
     error: float
-    """Standard error of our mean, in points: of the test videos and, where there are several, of the seeds."""
+    """Standard error of our mean, in points: of the test videos and, where there are several, of the seeds.
+
+    The spread of a few seeds is not well known itself: their part is as much larger as Student's t is than `SURE`.
+    """
     earlier: bool = False
     """The paper prints no number for one of them: the earlier version of it, which prints both, orders them."""
+    probe_seeds: bool = False
+    """The seeds are those of probes on one encoder a row."""
 
     @property
     def verdict(self) -> Verdict:
@@ -55,7 +62,7 @@ def orderings(table: Table) -> tuple[Pair, ...]:
         pair
         for column in table.columns
         for rows in combinations([row for row in table.rows if row.id in printed], 2)
-        for pair in _pair(column, rows, [printed[row.id] for row in rows])
+        for pair in _pair(column, rows, [printed[row.id] for row in rows], table.probe_seeds)
     )
 
 
@@ -65,7 +72,7 @@ def count_verdicts(pairs: tuple[Pair, ...]) -> dict[str, Counter[Verdict]]:
     return {column: Counter(pair.verdict for pair in pairs if pair.column == column) for column in columns}
 
 
-def _pair(column: Column, rows: tuple[Row, Row], printed: list[PublishedRow]) -> Iterator[Pair]:
+def _pair(column: Column, rows: tuple[Row, Row], printed: list[PublishedRow], probe_seeds: bool) -> Iterator[Pair]:
     numbers = [row.values.get(column.id) for row in printed]
     if earlier := None in numbers:
         numbers = [row.earlier.get(column.id) for row in printed]
@@ -77,8 +84,14 @@ def _pair(column: Column, rows: tuple[Row, Row], printed: list[PublishedRow]) ->
     if ours is None or high is None or low is None or not (high.covered and low.covered):
         return
     seeds = len(high.by_seed.keys() & low.by_seed.keys())
-    error = hypot(_of_test(high), _of_test(low), (ours.sd or 0.0) / sqrt(seeds))
-    yield Pair(column.label, better.label, worse.label, abs(numbers[0] - numbers[1]), ours, error, earlier)
+    error = hypot(_of_test(high), _of_test(low), _of_seeds(ours, seeds))
+    published = abs(numbers[0] - numbers[1])
+    yield Pair(column.label, better.label, worse.label, published, ours, error, earlier, probe_seeds)
+
+
+def _of_seeds(gap: Gap, seeds: int) -> float:
+    """Standard error of a mean over seeds, times what is uncertain of it; 0 for one seed, which says nothing of it."""
+    return 0.0 if gap.sd is None else gap.sd / sqrt(seeds) * STUDENT[min(seeds, max(STUDENT))] / SURE
 
 
 def _of_test(score: Score) -> float:

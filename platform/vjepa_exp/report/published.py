@@ -10,6 +10,7 @@ import vjepa_exp
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.experiment import PaperReference
+from vjepa_exp.spec.load import PAPER, ResolvedExperiment, read_experiment, resolve
 from vjepa_exp.spec.problems import nearest
 from vjepa_exp.spec.published import PublishedTable, read_published_file
 
@@ -37,6 +38,17 @@ def read_published(paper: PaperReference) -> PublishedTable | None:
     return read_published_file(path) if path.is_file() else None
 
 
+def as_published(resolved: ResolvedExperiment) -> bool:
+    """Whether this is the paper's recipe: that of the experiment of its table which travels with the package."""
+    paper, experiment = resolved.experiment.paper, resolved.experiment
+    if paper is None or resolved.profile is not None:
+        return False
+    theirs = [resolve(read_experiment(file), PAPER) for file in experiments_folder().glob(f"{paper.name}_*.yaml")]
+    return any(
+        (other.experiment.recipe, other.experiment.vary) == (experiment.recipe, experiment.vary) for other in theirs
+    )
+
+
 def require_cells(plan: Plan) -> None:
     """Every row and column of a study is one of its published table, and every printed cell has somebody to yield it.
 
@@ -60,6 +72,7 @@ def require_cells(plan: Plan) -> None:
     ]
     wanted_rows, wanted_columns = paper.rows or [row.id for row in published.rows], paper.columns or columns
     problems += _unknown("row", paper.rows, [row.id for row in published.rows], published)
+    problems += _unknown("column", paper.columns, [column.id for column in published.columns], published)
     if not paper.columns:
         wanted_columns = [column.id for column in published.columns]
     for row in published.rows:

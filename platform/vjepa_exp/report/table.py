@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from vjepa_exp.graph.result import DONE, NOT_BEGUN, StudyResult
 from vjepa_exp.graph.stage import Stage
-from vjepa_exp.report.published import read_published
+from vjepa_exp.report.published import as_published, read_published
 from vjepa_exp.spec.experiment import MeanColumn, SamplesColumn
-from vjepa_exp.spec.load import PAPER, ResolvedExperiment, read_experiment, resolve
 from vjepa_exp.spec.published import PublishedTable
 
 BASELINE_LABEL = "random initialisation"
@@ -88,6 +87,8 @@ class Column:
     probe: str
     chance: float | None
     """What always naming the commonest class of its test videos scores, in per cent; None before any result."""
+    is_score: bool = True
+    """Its numbers are scores in per cent, and no samples or hours."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ class Table:
     """Ours was measured on the paper's models and data: the numbers may be compared directly."""
     reference: str | None
     """Label of the row that gaps are measured against; None: against the published number."""
+    probe_seeds: bool = False
+    """What has seeds are the probes: each row has one encoder."""
 
 
 def build_table(result: StudyResult) -> Table:
@@ -114,16 +117,18 @@ def build_table(result: StudyResult) -> Table:
     experiment = resolved.experiment
     published = read_published(experiment.paper) if experiment.paper else None
     columns = _columns(result, published)
-    same_scale = published is not None and _as_published(resolved)
+    same_scale = published is not None and as_published(resolved)
     rows = _rows(result, columns, published)
-    reference = None if same_scale else _reference(rows, published)
+    scores = [column.id for column in columns if column.is_score]
+    reference = None if same_scale else _reference(rows, scores, published)
     return Table(
         experiment.title or experiment.name,
         columns,
-        tuple(_with_gaps(row, reference) for row in rows),
+        tuple(_with_gaps(row, scores, reference) for row in rows),
         published,
         same_scale,
         reference.label if reference else None,
+        any(evaluation.seeds for evaluation in experiment.recipe.evaluate.values()),
     )
 
 
@@ -135,16 +140,12 @@ def _columns(result: StudyResult, published: PublishedTable | None) -> tuple[Col
         Column(name, labels.get(name, name), e.dataset, e.kind.replace("_", " "), _chance(result, name))
         for name, e in experiment.recipe.evaluate.items()
     ]
-    columns += (Column(name, labels.get(name, name), d.kind, d.kind, None) for name, d in experiment.derived.items())
+    columns += (
+        Column(name, labels.get(name, name), d.kind, d.kind, None, isinstance(d, MeanColumn))
+        for name, d in experiment.derived.items()
+    )
     places = {name: i for i, name in enumerate(labels)}
     return tuple(sorted(columns, key=lambda column: places.get(column.id, len(places))))
-
-
-def _as_published(resolved: ResolvedExperiment) -> bool:
-    """Whether this is the paper's recipe: no profile, and no `--set` that touches it."""
-    if resolved.profile_name != PAPER:
-        return False
-    return resolve(read_experiment(resolved.path), PAPER).experiment.recipe == resolved.experiment.recipe
 
 
 def _rows(result: StudyResult, columns: tuple[Column, ...], published: PublishedTable | None) -> list[Row]:
@@ -228,21 +229,34 @@ def _chance(result: StudyResult, column: str) -> float | None:
     return max((chance for chance in known if chance is not None), default=None)
 
 
-def _reference(rows: list[Row], published: PublishedTable | None) -> Row | None:
-    """The row that gaps are measured against: the best published one, else the baseline."""
-    if published:
-        known = [row for row in rows if any(cell.published is not None for cell in row.cells.values())]
-        return max(known, key=lambda row: sum(cell.published or 0 for cell in row.cells.values()), default=None)
-    return next((row for row in rows if row.baseline), None)
+def _reference(rows: list[Row], scores: Collection[str], published: PublishedTable | None) -> Row | None:
+    """The row that gaps are measured against: the best published of those that we may have scores of, or the baseline.
+
+    Args:
+        rows: of the table.
+        scores: columns of scores.
+        published: the table of the paper.
+    """
+    if not published:
+        return next((row for row in rows if row.baseline), None)
+    cells = {row.id: [row.cells[column] for column in scores] for row in rows}
+    known = [row for row in rows if any(_comparable(cell) for cell in cells[row.id])]
+    return max(known, key=lambda row: sum(cell.published or 0 for cell in cells[row.id]), default=None)
 
 
-def _with_gaps(row: Row, reference: Row | None) -> Row:
-    """The row with its distances to `reference`, or to the published numbers where there is none."""
+def _comparable(cell: Cell) -> bool:
+    return cell.published is not None and cell.ours is not None and not cell.ours.unavailable
+
+
+def _with_gaps(row: Row, scores: Collection[str], reference: Row | None) -> Row:
+    """The row with the distances of its scores to `reference`, or to the published numbers where there is none."""
     if row is reference:
         return row
     cells = {}
     for column, cell in row.cells.items():
-        if reference is None:
+        if column not in scores:
+            cells[column] = cell
+        elif reference is None:
             cells[column] = replace(cell, our_gap=_gap(cell.ours.mean if cell.ours else None, cell.published))
         else:
             other = reference.cells[column]

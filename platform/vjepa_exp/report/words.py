@@ -13,8 +13,8 @@ MISSING = "—"
 
 
 def percent(value: float | None) -> str:
-    """'43.1'."""
-    return MISSING if value is None else f"{value:.1f}"
+    """'43.1', and '0.0096' of something as small."""
+    return MISSING if value is None else f"{value:.2g}" if 0 < abs(value) < 0.1 else f"{value:.1f}"
 
 
 def score(value: Score | None) -> str:
@@ -23,8 +23,8 @@ def score(value: Score | None) -> str:
         return "not available"
     if value is None or value.mean is None:
         return "failed" if value and value.failures else value.waiting[0] if value and value.waiting else MISSING
-    spread = "" if value.sd is None else f" ± {value.sd:.1f}"
-    return f"{value.mean:.1f}{spread}"
+    spread = "" if value.sd is None else f" ± {percent(value.sd)}"
+    return f"{percent(value.mean)}{spread}"
 
 
 def gap(value: Gap | None) -> str:
@@ -107,8 +107,11 @@ def scale_note(table: Table) -> str:
 
 def score_note(table: Table) -> str:
     """What a score is, what it may be trusted to, and what chance would be, in one or two sentences."""
+    if not any(column.is_score for column in table.columns):
+        return ""
     scores, seeds = _scores(table), _num_seeds(table)
-    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    repeats = f"{seeds} seeds of the probe, on one encoder each" if table.probe_seeds else f"{seeds} seeds"
+    spread = f", mean ± standard deviation over {repeats}" if seeds > 1 else ", one seed"
     note = f"Top-1 in percent{spread}."
     if scores:
         covered = min(score.covered for score in scores)
@@ -133,9 +136,11 @@ def order_note(pairs: tuple[Pair, ...]) -> str:
     found = Counter(pair.verdict for pair in pairs)
     counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict)
     one_seed = any(pair.ours.sd is None for pair in pairs)
-    error = (
-        "of the test clips alone: one seed says nothing of seeds" if one_seed else "of the test clips and of the seeds"
-    )
+    error = "of the test clips and of the seeds"
+    if one_seed:
+        error = "of the test clips alone: one seed says nothing of seeds"
+    elif any(pair.probe_seeds for pair in pairs):
+        error = "of the test clips and of the probes' seeds: one encoder a row says nothing of others"
     earlier = sum(pair.earlier for pair in pairs)
     who = "the paper" if earlier < len(pairs) else "the earlier version of the paper (ICLR 2024 submission)"
     who += " or its earlier version" if 0 < earlier < len(pairs) else ""

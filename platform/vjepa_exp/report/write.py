@@ -37,4 +37,6 @@ def write_report(result: StudyResult, store: Store, folder: Path, command: str) 
         for name, text in texts.items():
             (Path(aside) / name).write_text(text, encoding="utf-8")
         files = [*(Path(aside) / name for name in texts), *(figure.path for figure in page.figures)]
+        for former in set(folder.glob("*.png")) - {folder / file.name for file in files}:
+            former.unlink(missing_ok=True)
         return [file.replace(folder / file.name) for file in files]

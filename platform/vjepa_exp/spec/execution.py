@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vjepa_exp.spec.base import NonNegativeInt, PositiveFloat, PositiveInt, Spec
+from vjepa_exp.spec.texts import TrackingUri
 
 GpuName = Literal["A100", "H100", "H200"]
 Parallel = Literal["ddp", "fsdp"]
@@ -84,7 +85,7 @@ class ExecutionSpec(Spec):
     max_unreadable: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05, description="A stage stops when more than this share of its videos cannot be decoded."
     )
-    tracking_uri: str | None = Field(None, description="MLflow server; None: SQLite in the store.")
+    tracking_uri: TrackingUri | None = Field(None, description="MLflow server; None: SQLite in the store.")
 
     @property
     def slices(self) -> int:

@@ -19,6 +19,21 @@ def _text(pattern: str, wanted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def without_password(uri: str) -> str:
+    """The address of a server; it ends in reports and records.
+
+    Raises:
+        ValueError: it holds a password, which is not repeated.
+    """
+    if re.match(r"[^/]*://[^/@]*:[^/]*@", uri):
+        raise ValueError(
+            "the address of an MLflow server must hold no password, reports show it: "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return uri
+
+
+TrackingUri = Annotated[str, AfterValidator(without_password)]
 ClusterName = Annotated[
     str, _text(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", "at most 40 of a-z, 0-9 and '-', beginning with a letter")
 ]

@@ -231,6 +231,7 @@ def test_hours_are_a_range_and_unknown_where_a_size_is(load: Load, registry: Reg
 
 
 def test_a_named_gpu_wins_over_those_that_are_here() -> None:
+    assert device_of(ExecutionSpec(gpu="H100"), CPU)[0].name == "H100"
     device, count = device_of(ExecutionSpec(device="cuda", gpu="H200", workers=4), CPU)
     assert (device.name, count, device.memory_bytes) == ("H200", 4, 141 * 10**9)
 

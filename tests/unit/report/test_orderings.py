@@ -6,13 +6,14 @@ from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vjepa_exp.report.markdown import markdown
-from vjepa_exp.report.orderings import Verdict, count_verdicts, orderings
+from vjepa_exp.report.orderings import SURE, Verdict, _of_seeds, count_verdicts, orderings
 from vjepa_exp.report.page import build_page
-from vjepa_exp.report.table import build_table
-from vjepa_exp.report.words import order_note
+from vjepa_exp.report.table import Gap, build_table
+from vjepa_exp.report.words import order_note, score_note
 
 AS_PUBLISHED = {"tube": 20.0, "causal6": 40.0, "causal12": 60.0, "multiblock": 80.0}
 Finish = Callable[..., Any]
@@ -69,6 +70,25 @@ def test_a_figure_without_printed_numbers_is_ordered_by_the_earlier_version(fini
     assert (two_sizes.published, two_sizes.ours.mean, two_sizes.verdict) == (21.0, -21.0, Verdict.REVERSED)
     assert all(pair.earlier for pair in pairs)
     assert "of rows that the earlier version of the paper (ICLR 2024 submission) orders" in order_note(pairs)
+
+
+def test_the_spread_of_two_or_three_seeds_is_not_trusted(finish: Finish) -> None:
+    """Rows of one mean whose seeds differ by 10 points are called different no more often than a few per cent."""
+    rng = np.random.default_rng(0)
+    gaps = rng.normal(0, 10, (4000, 3))
+    for seeds in (2, 3):
+        drawn = gaps[:, :seeds]
+        errors = [_of_seeds(Gap(0, float(sd)), seeds) for sd in drawn.std(axis=1, ddof=1)]
+        called = np.abs(drawn.mean(axis=1)) >= SURE * np.array(errors)
+        assert 0.03 < called.mean() < 0.07
+    assert _of_seeds(Gap(3.0), 1) == 0.0
+
+
+def test_seeds_of_probes_are_no_seeds_of_encoders(finish: Finish) -> None:
+    done = finish("table7_few_labels.yaml", "laptop", lambda v, c, seed, b: 40.0 + seed)
+    table = build_table(done.result)
+    assert "over 3 seeds of the probe, on one encoder each" in score_note(table)
+    assert "of the probes' seeds: one encoder a row says nothing of others" in order_note(orderings(table))
 
 
 def test_the_report_shows_them_where_the_paper_orders_anything(finish: Finish) -> None:

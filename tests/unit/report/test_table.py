@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vjepa_exp.report.table import build_table
-from vjepa_exp.report.words import doubt_note, score, unavailable_note
+from vjepa_exp.report.words import doubt_note, score, score_note, unavailable_note
 
 FOUR = {"tube": 20.0, "causal6": 30.0, "causal12": 40.0, "multiblock": 50.0}
 
@@ -155,3 +155,30 @@ def test_splits_of_one_encoder_are_the_repeats_of_a_cell(finish) -> None:
 
 def test_doubts_about_the_paper_are_told(finish) -> None:
     assert "50.6 in Table 6" in doubt_note(build_table(finish("table13_image_models.yaml", "smoke", four).result))
+
+
+def test_the_reference_is_the_best_of_the_rows_that_we_may_have(finish) -> None:
+    done = finish("table6_frozen.yaml", "smoke", lambda *_: 50.0)  # DINOv2 is best, and nothing runs it yet
+    table = build_table(done.result)
+    assert table.reference is not None
+    assert table.reference.startswith("V-JEPA")
+    gaps = [cell.our_gap for row in table.rows for cell in row.cells.values()]
+    assert any(gap is not None for gap in gaps)
+
+
+def test_samples_are_no_scores(finish) -> None:
+    figure = build_table(finish("figure4_samples_seen.yaml", "smoke", lambda *_: 50.0).result)
+    assert not next(column for column in figure.columns if column.id == "samples_m").is_score
+    assert all(row.cells["samples_m"].our_gap is None for row in figure.rows)
+    samples = build_table(finish("table16_samples.yaml", "smoke", lambda *_: 50.0).result)
+    assert (samples.reference, score_note(samples)) == (None, "")
+    ours = [row.cells["samples_m"].ours for row in samples.rows]
+    assert any(one is not None and one.by_seed and score(one).strip("0.") for one in ours)
+
+
+def test_a_file_of_ones_own_that_names_a_table_is_not_the_papers_recipe(finish) -> None:
+    own = "recipe.pretrain.optim.lr=1e-3"
+    assert build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0).result).same_scale
+    assert not build_table(finish("table4_masking.yaml", "paper", lambda *_: 60.0, (own,)).result).same_scale
+    other = finish("quickstart.yaml", "paper", lambda *_: 60.0, ("paper={table: 4, row: multiblock}",))
+    assert not build_table(other.result).same_scale

@@ -138,6 +138,7 @@ def test_study_without_any_result_is_still_written(finish, tmp_path: Path) -> No
 def test_a_report_replaces_the_former_one_and_leaves_nothing_else(finish, tmp_path: Path) -> None:
     study, folder = finish("quickstart.yaml", "paper", lambda *_: 50.0), tmp_path / "report"
     before = {path.name for path in write_report(study.result, study.store, folder, "first")}
+    (folder / "accuracy_of_a_column_that_is_gone.png").touch()
     write_report(study.result, study.store, folder, "second")
     assert {path.name for path in folder.iterdir()} == before
     assert all("second" in (folder / name).read_text() for name in ("report.md", "report.html", "report.tex"))
