@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import vjepa_ablations
 from vjepa_ablations.ablation import Ablation
 from vjepa_exp.graph.draws import draws
-from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.document import Document, Keys
 from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.problems import nearest, validate
+from vjepa_exp.spec.stand_ins import stand_in_mixture
 from vjepa_exp.spec.vary import Search
 
 BASE = "base"
@@ -166,15 +166,11 @@ def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], a
 
 def _with_stand_ins(recipe: Recipe, resolved: ResolvedExperiment) -> Recipe:
     """The level's own choice of data sets under the profile; those of the base recipe are settled already."""
-    base, stand_ins = resolved.experiment.recipe, resolved.stand_ins
-    mixture = recipe.pretrain.data.mixture
-    if mixture == base.pretrain.data.mixture or not stand_ins:
+    if recipe.pretrain.data.mixture == resolved.experiment.recipe.pretrain.data.mixture:
         return recipe
-    swapped = [entry.model_copy(update={"dataset": stand_ins.get(entry.dataset, entry.dataset)}) for entry in mixture]
-    names = dict.fromkeys(entry.dataset for entry in swapped)
-    kept = tuple(swapped) if len(names) == len(swapped) else tuple(MixtureEntry(dataset=name) for name in names)
-    data = recipe.pretrain.data.model_copy(update={"mixture": kept})
-    return recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"data": data})})
+    document = Document(recipe.to_json())
+    done = stand_in_mixture(document, ("pretrain", "data", "mixture"), resolved.stand_ins)
+    return validate(Recipe, document, ("recipe",)) if done else recipe
 
 
 def _refuse_equal(resolved: ResolvedExperiment, variants: list[Variant]) -> None:

@@ -17,6 +17,7 @@ from vjepa_exp.spec.evaluate import PROBES
 from vjepa_exp.spec.experiment import Experiment, Profile
 from vjepa_exp.spec.fragments import read_spec
 from vjepa_exp.spec.problems import nearest, validate
+from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
 
 PAPER = "paper"
 """The profile without an overlay: the recipe as published."""
@@ -138,30 +139,11 @@ def _with_own_differs(profile: Profile, own: object) -> Profile:
 
 
 def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
-    """Put stand-ins for data sets; entries of a mixture that become equal are merged."""
-    done: dict[str, str] = {}
-
-    def swap(keys: Keys) -> bool:
-        name = document.get(keys)
-        if not isinstance(name, str) or name not in stand_ins:
-            return False
-        done[name] = stand_ins[name]
-        document.put(keys, Document(stand_ins[name], {(): document.mark(keys)}))
-        return True
-
-    mixture: Keys = ("recipe", "pretrain", "data", "mixture")
-    entries = document.get(mixture)
-    for i in range(len(entries) if isinstance(entries, list) else 0):
-        if swap((*mixture, i, "dataset")):
-            entries[i].pop("exclude", None)  # a removal list is of one set, and of none that stands in for it
-    if isinstance(entries, list) and done:
-        unique = {str(e["dataset"]): e for e in reversed(entries) if isinstance(e, dict) and "dataset" in e}
-        if len(unique) < len(entries):
-            merged = [{"dataset": name} for name in reversed(unique)]
-            document.put(mixture, Document(merged, {(): document.mark(mixture)}))
+    """Put stand-ins for the data sets of the recipe; what was replaced, by what."""
+    done = stand_in_mixture(document, ("recipe", "pretrain", "data", "mixture"), stand_ins)
     evaluate = document.get(("recipe", "evaluate"))
     for name in evaluate if isinstance(evaluate, dict) else {}:
-        swap(("recipe", "evaluate", name, "dataset"))
+        done |= stand_in(document, ("recipe", "evaluate", name, "dataset"), stand_ins)
     return done
 
 

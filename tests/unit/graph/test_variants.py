@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,11 @@ from vjepa_exp.spec.errors import SpecError
 from vjepa_exp.spec.load import ResolvedExperiment
 
 Load = Callable[..., ResolvedExperiment]
+
+
+def under(resolved: ResolvedExperiment, stand_ins: dict[str, str]) -> ResolvedExperiment:
+    """The experiment under a profile that has only these stand-ins."""
+    return replace(resolved, stand_ins=stand_ins)
 
 
 def test_without_vary_there_is_one_variant_per_seed(load: Load) -> None:
@@ -106,6 +112,18 @@ def test_a_recipe_that_does_not_suit_an_ablation_is_the_users_error(load: Load) 
     resolved = load("vary: {ablation: masking.table4}\n", "recipe.pretrain.masks=[{kind: random_tube, ratio: 0.5}]")
     with pytest.raises(SpecError, match=r"'masking.table4' does not suit this recipe: the base recipe's masks must be"):
         expand(resolved)
+
+
+def test_data_sets_that_only_a_level_names_get_stand_ins_and_nothing_else_changes(load: Load) -> None:
+    merged = "{dataset: k710, exclude: a.csv, weight: 2}, {dataset: ssv2, weight: 1}"
+    mixture = f"[{merged}, {{dataset: mine, exclude: b.csv, weight: 1}}]"
+    resolved = load(f"vary: {{axes: {{pretrain.data.mixture: {{three: {mixture}, one: [{{dataset: only}}]}}}}}}\n")
+    three, one = expand(under(resolved, {"k710": "tiny", "ssv2": "tiny"}))
+    assert [(e.dataset, e.weight, e.exclude) for e in three.recipe.pretrain.data.mixture] == [
+        ("tiny", 3, None),
+        ("mine", 1, "b.csv"),
+    ]
+    assert [e.dataset for e in one.recipe.pretrain.data.mixture] == ["only"]
 
 
 def test_ablations_are_known_by_file_and_function() -> None:

@@ -90,6 +90,21 @@ def test_a_stand_in_leaves_out_no_videos_of_the_set_that_it_stands_in_for(write)
     assert [(entry.dataset, entry.exclude) for entry in laptop] == [("demo_motion", None), ("mine", "b.csv")]
 
 
+def test_sets_that_become_one_leave_the_rest_of_the_mixture_as_it_is(write) -> None:
+    entries = (
+        "[{dataset: k710, weight: 0.5}, {dataset: ssv2, weight: 0.25}, {dataset: mine, weight: 0.25, exclude: b.csv}]"
+    )
+    text = BASE.replace("[{dataset: k710}, {dataset: ssv2}]", entries)
+    laptop = load(write(text), "laptop").recipe.pretrain.data.mixture
+    assert [(entry.dataset, entry.weight, entry.exclude) for entry in laptop] == [
+        ("demo_motion", 0.75, None),
+        ("mine", 0.25, "b.csv"),
+    ]
+    path = write(text.replace("ssv2, weight: 0.25", "ssv2"))
+    [problem] = problems(path, "laptop")
+    assert problem == f"{path}:6: recipe.pretrain.data.mixture: give every data set a weight, or none"
+
+
 def test_a_profile_may_train_another_kind_of_probe_on_the_same_data(write) -> None:
     probes = load(write(BASE, LAPTOP.replace("optim: {epochs: 3}", "kind: attentive_probe")), "laptop").recipe.evaluate
     assert (probes["ssv2"].kind, probes["ssv2"].dataset, probes["ssv2"].clip.resolution) == (
