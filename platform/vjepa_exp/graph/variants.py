@@ -156,9 +156,8 @@ def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], a
     base = resolved.document.part(("recipe",))
     document = Document(resolved.experiment.recipe.to_json(), base.marks)
     for field, value in values.items():
-        keys: Keys = tuple(int(part) if part.isdigit() else part for part in field.split("."))
         try:
-            document.put(keys, value)
+            document.put(document.keys(field), value)
         except KeyError:
             raise _problem(resolved, (*at, field), "there is no such field in the recipe") from None
     return validate(Recipe, document, ("recipe",))

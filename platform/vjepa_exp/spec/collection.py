@@ -9,6 +9,7 @@ from pydantic import Field
 from vjepa_exp.spec.base import Name, Spec
 from vjepa_exp.spec.document import Document
 from vjepa_exp.spec.errors import Problem, SpecError
+from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.problems import nearest, validate
 
 
@@ -36,11 +37,14 @@ def collected(document: Document) -> list[Path]:
     problems, files = list[Problem](), list[Path]()
     for i, name in enumerate(collection.experiments):
         file = folder / name
-        if not file.is_file():
-            known = [path.name for path in folder.glob("*.yaml")]
+        wrong = why_no_file(file)
+        if wrong == ABSENT:
+            known = [path.name for path in folder.glob("*.yaml") if path.is_file()]
             wrong = f"there is no file '{name}' beside this one.{nearest(name, known)}"
-        else:
-            wrong = f"'{name}' is listed twice" if file in files else ""
+        elif wrong:
+            wrong = f"'{name}' {wrong}"
+        elif file in files:
+            wrong = f"'{name}' is listed twice"
         if wrong:
             problems.append(Problem(document.mark(("experiments", i)), f"experiments.{i}", wrong))
         files.append(file)

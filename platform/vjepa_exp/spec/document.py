@@ -36,6 +36,15 @@ class Document:
             value = value[key]
         return value
 
+    def keys(self, dotted: str, at: Keys = ()) -> Keys:
+        """What a dotted path below `at` means: a number counts in a list, and is a name anywhere else."""
+        keys, value = at, self.get(at)
+        for part in dotted.split("."):
+            counts = isinstance(value, list) and part.isdecimal() and len(part) < 10  # no list is longer
+            key = int(part) if counts else part
+            keys, value = (*keys, key), value[key] if _holds(value, key) else None
+        return keys
+
     def part(self, keys: Keys) -> Document:
         """The document below `keys`."""
         depth = len(keys)
@@ -52,6 +61,9 @@ class Document:
         Raises:
             KeyError: a parent is a scalar, or a list index is out of range; the argument is the parent's keys.
         """
+        if not keys:
+            self.data, self.marks = copy.deepcopy(other.data), dict(other.marks)
+            return
         parent = self.data
         for depth, key in enumerate(keys[:-1]):
             if isinstance(parent, dict):

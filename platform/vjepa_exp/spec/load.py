@@ -15,6 +15,7 @@ from vjepa_exp.spec.document import Document, Keys, parse_yaml
 from vjepa_exp.spec.errors import Mark, Problem, SpecError, UserError
 from vjepa_exp.spec.evaluate import PROBES
 from vjepa_exp.spec.experiment import Experiment, Profile
+from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.fragments import read_spec
 from vjepa_exp.spec.problems import nearest, validate
 from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
@@ -82,8 +83,9 @@ def _read_profile(document: Document, keys: Keys) -> tuple[Profile, Document]:
         problem = "needs 'extends', the path of a profile file relative to this file"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
     file = Path(mark.source).parent / extends
-    if not file.is_file():
-        problem = f"profile file {extends} does not exist beside {Path(mark.source).name}"
+    if wrong := why_no_file(file):
+        beside = f" beside {Path(mark.source).name}" if wrong == ABSENT else ""
+        problem = f"profile file {extends} {wrong}{beside}"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
     return _parsed_profile(file, file.stat().st_mtime_ns)
 
@@ -121,7 +123,7 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
         _lay_over_each(document, source.part(("evaluate_each",)))
         _lay_over_each(document, file.document.part(("profiles", profile_name, "evaluate_each")))
         change = file.document.part(("profiles", profile_name, "overlay"))
-        if change.data:
+        if isinstance(change.data, dict):  # or the validation that follows says what it is
             document.merge(change)
         profile = _with_own_differs(profile, file.document.get(("profiles", profile_name, "differs")))
     for text in sets:
@@ -149,7 +151,7 @@ def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]
 
 def _lay_over_each(document: Document, overlay: Document) -> None:
     evaluate = document.get(("recipe", "evaluate"))
-    for name, entry in evaluate.items() if isinstance(evaluate, dict) and overlay.data else ():
+    for name, entry in evaluate.items() if isinstance(evaluate, dict) and isinstance(overlay.data, dict) else ():
         if isinstance(entry, dict) and entry.get("kind") in PROBES:
             if overlay.get(("kind",)) in PROBES:  # the other probe of the same data: it keeps all that was said of them
                 document.put(("recipe", "evaluate", name, "kind"), overlay.part(("kind",)))
@@ -161,9 +163,8 @@ def _apply_set(document: Document, text: str) -> None:
     source = f"--set {text}"
     if not equals or not key:
         raise SpecError([Problem(Mark(source), "", "is not of the form a.b=value")])
-    keys: Keys = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
     try:
-        document.put(keys, parse_yaml(value, source, line=0))
+        document.put(document.keys(key.strip()), parse_yaml(value, source, line=0))
     except KeyError:
         raise SpecError([Problem(Mark(source), key, "there is no such place in the experiment")]) from None
 

@@ -66,10 +66,10 @@ def _data_keys(document: Document, loc: tuple[int | str, ...]) -> Keys:
 def _pointed_at(document: Document, keys: Keys, message: str) -> tuple[Keys, str]:
     """A validator's message may begin with the path of the field that it means: point there and leave the path out."""
     first, _, rest = message.partition(" ")
-    path: Keys = tuple(int(p) if p.isdigit() else p for p in first.rstrip(":").split("."))
     for base in (keys, keys[:-1]):
-        if document.get((*base, *path)) is not None:
-            return (*base, *path), rest
+        named = document.keys(first.rstrip(":"), base)
+        if document.get(named) is not None:
+            return named, rest
     return keys, message
 
 

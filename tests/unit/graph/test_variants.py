@@ -9,7 +9,7 @@ import pytest
 from vjepa_ablations.ablation import Ablation, with_field
 from vjepa_exp.graph.variants import expand, known_ablations
 from vjepa_exp.spec.errors import SpecError
-from vjepa_exp.spec.load import ResolvedExperiment
+from vjepa_exp.spec.load import ResolvedExperiment, read_experiment, resolve
 
 Load = Callable[..., ResolvedExperiment]
 
@@ -44,6 +44,12 @@ def test_an_axis_reaches_into_lists(load: Load) -> None:
     assert [v.recipe.pretrain.masks[1].num_blocks for v in variants] == [1, 4]  # type: ignore[union-attr]
 
 
+def test_an_axis_reaches_a_column_that_is_named_by_a_number(load: Load) -> None:
+    path = load().path
+    path.write_text(path.read_text().replace("looks:", "'5':") + "vary: {axes: {evaluate.5.clips: {one: 1, two: 2}}}\n")
+    assert [v.recipe.evaluate["5"].clips for v in expand(resolve(read_experiment(path), "paper"))] == [1, 2]  # type: ignore[union-attr]
+
+
 def test_an_ablation_gives_its_levels(load: Load) -> None:
     variants = expand(load("vary: {ablation: masking.table4}\nseeds: [1, 2]\n"))
     assert [(v.name, v.seed) for v in variants][:3] == [("tube", 1), ("tube", 2), ("causal6", 1)]
@@ -62,6 +68,7 @@ def test_an_ablation_gives_its_levels(load: Load) -> None:
             r'small.yaml:18: recipe.pretrain.optim.lr: .*number.*"fast"',
         ),
         ("vary:\n  axes:\n    seed.x: {a: 1}\n", r"small.yaml:16: .*no such field in the recipe"),
+        ("vary:\n  axes:\n    pretrain.masks.²: {a: 1}\n", r"small.yaml:16: .*no such field in the recipe"),
         ("vary:\n  axes:\n    seed: {}\n", r"small.yaml:16: vary.axes.seed: the axis has no values"),
         ("vary:\n  ablation: masking.tabel4\n", r"small.yaml:15: .*no ablation .*Did you mean 'masking.table4'"),
         ("vary:\n  ablation: cooking.table3\n", r"small.yaml:15: .*no ablation 'cooking.table3'"),

@@ -124,6 +124,27 @@ def test_an_experiment_says_what_else_differs_under_a_profile(write) -> None:
     assert problems(wrong, "laptop") == [f"{path}:12: profiles.laptop.differs: should be a valid string, not [1]"]
 
 
+@pytest.mark.parametrize("field", ["overlay", "evaluate_each", "datasets"])
+@pytest.mark.parametrize("value", ["[1]", "x"])
+def test_what_an_experiment_changes_in_a_profile_is_a_mapping(write, field: str, value: str) -> None:
+    path = write(BASE.replace("laptop: laptop.yaml", f"laptop: {{extends: laptop.yaml, {field}: {value}}}"))
+    [problem] = problems(path, "laptop")
+    assert problem.startswith(f"{path}:12: profiles.laptop.{field}: should be an object, not ")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none.yaml", "profile file none.yaml does not exist beside small.yaml"),
+        (".", "profile file . is a directory"),
+        ("x" * 300, f"profile file {'x' * 300} cannot be read: File name too long"),
+    ],
+)
+def test_a_profile_file_that_cannot_be_read_is_named(write, file: str, message: str) -> None:
+    path = write(BASE.replace("laptop: laptop.yaml", f"laptop: {file}"))
+    assert problems(path) == [f"{path}:12: profiles.laptop: {message}"]
+
+
 def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
     sets = (
         "recipe.pretrain.data.mixture=[{dataset: k710}]",
@@ -138,6 +159,17 @@ def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
 def test_set_reaches_into_a_list(write) -> None:
     recipe = load(write(BASE), "paper", ("recipe.pretrain.data.mixture.1.dataset=mine",)).recipe
     assert [entry.dataset for entry in recipe.pretrain.data.mixture] == ["k710", "mine"]
+
+
+def test_set_reaches_a_column_that_is_named_by_a_number(write) -> None:
+    text = BASE.replace("k400: {kind", "'5': {kind")
+    assert load(write(text), "paper", ("recipe.evaluate.5.clips=2",)).recipe.evaluate["5"].clips == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("index", ["²", "1" * 5000, "2"])
+def test_set_beyond_a_list_is_nowhere(write, index: str) -> None:
+    [line] = problems(write(BASE), "paper", (f"recipe.pretrain.data.mixture.{index}=1",))
+    assert line.endswith("there is no such place in the experiment")
 
 
 def test_unknown_key_names_line_and_nearest(write) -> None:
@@ -193,6 +225,10 @@ def test_all_problems_at_once_in_file_order(write) -> None:
         (("optim: {lr: 1e-3}", "masks: []"), "masks"),
         (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
         (("{arch: vit_large}", "{patch_size: 15}"), "not divisible"),
+        (
+            ("{arch: vit_large}", "{arch: custom, embed_dim: 96, depth: 2, num_heads: 3, mlp_ratio: 1.0e300}"),
+            "recipe.model.mlp_ratio: should be less than or equal to 100",
+        ),
         (("name: small", "name: 'a/b'"), "name"),
     ],
 )
