@@ -22,6 +22,8 @@ from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
 
 PAPER = "paper"
 """The profile without an overlay: the recipe as published."""
+_TAKEN = {PAPER: "the file as it stands", "auto": "the largest profile that the machine can do"}
+"""Names that no profile may have, and what they mean wherever a profile is asked for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read_experiment(path: Path) -> ExperimentFile:
     """Read an experiment and the profiles that it names.
 
     Raises:
-        SpecError: a file cannot be read, or a profile is not valid.
+        SpecError: a file cannot be read, or a profile is not valid, or has a name that means something else.
     """
     document = read_spec(path)
     declared = document.get(("profiles",))
@@ -66,6 +68,10 @@ def read_experiment(path: Path) -> ExperimentFile:
     problems: list[Problem] = []
     for name in declared if isinstance(declared, dict) else {}:
         keys: Keys = ("profiles", name)
+        if name in _TAKEN:
+            problem = f"'{name}' means {_TAKEN[name]}: give the profile another name"
+            problems.append(Problem(document.mark(keys), ".".join(map(str, keys)), problem))
+            continue
         if isinstance(document.get(keys), str):
             document.put(keys, Document({"extends": document.get(keys)}, {(): document.mark(keys)}))
         try:

@@ -145,6 +145,17 @@ def test_a_profile_file_that_cannot_be_read_is_named(write, file: str, message: 
     assert problems(path) == [f"{path}:12: profiles.laptop: {message}"]
 
 
+def test_names_that_mean_something_else_are_no_names_of_profiles(write) -> None:
+    path = write(BASE + "  paper: laptop.yaml\n  auto: {extends: laptop.yaml}\n")
+    with pytest.raises(SpecError) as caught:
+        read_experiment(path)
+    other = "give the profile another name"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{path}:13: profiles.paper: 'paper' means the file as it stands: {other}",
+        f"{path}:14: profiles.auto: 'auto' means the largest profile that the machine can do: {other}",
+    ]
+
+
 def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
     sets = (
         "recipe.pretrain.data.mixture=[{dataset: k710}]",
@@ -229,7 +240,10 @@ def test_all_problems_at_once_in_file_order(write) -> None:
             ("{arch: vit_large}", "{arch: custom, embed_dim: 96, depth: 2, num_heads: 3, mlp_ratio: 1.0e300}"),
             "recipe.model.mlp_ratio: should be less than or equal to 100",
         ),
-        (("name: small", "name: 'a/b'"), "name"),
+        (
+            ("name: small", "name: 'a/b'"),
+            "name: \"a/b\" may hold only letters, digits, '_', '.' and '-', and begins with",
+        ),
     ],
 )
 def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> None:
@@ -238,6 +252,13 @@ def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> N
     assert len(found) == 1, found
     assert words in found[0]
     assert found[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("ablation", ["x", "masking.SHORT", "a.b.c"])
+def test_a_factor_is_written_as_file_and_function(write, ablation: str) -> None:
+    path = write(BASE + f"vary: {{ablation: {ablation}}}\n")
+    form = "is not of the form file.function, in lower case, as in masking.table4"
+    assert problems(path) == [f'{path}:13: vary.ablation: "{ablation}" {form}']
 
 
 def test_a_block_as_large_as_a_frame_is_fine_where_other_times_stay_visible(write) -> None:
