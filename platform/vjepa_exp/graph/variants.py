@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import vjepa_ablations
@@ -148,7 +148,14 @@ def _short(value: object) -> str:
 
 
 def _label(levels: Mapping[str, str]) -> str:
-    return ", ".join(f"{field.rpartition('.')[2]} = {level}" for field, level in levels.items())
+    return ", ".join(f"{_ending(field, levels)} = {level}" for field, level in levels.items())
+
+
+def _ending(field: str, fields: Iterable[str]) -> str:
+    """The shortest end of a dotted field that no other of the fields ends with; the whole field where there is none."""
+    parts, others = field.split("."), [f".{other}" for other in fields if other != field]
+    endings = (".".join(parts[-length:]) for length in range(1, len(parts)))
+    return next((e for e in endings if not any(other.endswith(f".{e}") for other in others)), field)
 
 
 def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], at: Keys) -> Recipe:

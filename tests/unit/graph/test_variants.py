@@ -39,6 +39,12 @@ def test_axes_are_crossed_in_the_order_of_the_file(load: Load) -> None:
     assert last.recipe.model == load().experiment.recipe.model
 
 
+def test_axes_that_end_alike_are_told_apart_in_labels(load: Load) -> None:
+    rates = "{pretrain.optim.lr: {low: 1e-4}, evaluate.looks.optim.lr: {high: 1e-2}, seed: {one: 1}}"
+    [variant] = expand(load(f"vary: {{axes: {rates}}}\n"))
+    assert variant.label == "pretrain.optim.lr = low, looks.optim.lr = high, seed = one"
+
+
 def test_an_axis_reaches_into_lists(load: Load) -> None:
     variants = expand(load("vary: {axes: {pretrain.masks.1.num_blocks: {one: 1, four: 4}}}\n"))
     assert [v.recipe.pretrain.masks[1].num_blocks for v in variants] == [1, 4]  # type: ignore[union-attr]
