@@ -5,19 +5,20 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import vjepa_ablations
 from vjepa_ablations.ablation import Ablation
 from vjepa_exp.graph.draws import draws
+from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.document import Document, Keys
 from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.problems import nearest, validate
-from vjepa_exp.spec.stand_ins import stand_in_mixture
+from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
 from vjepa_exp.spec.vary import Search
 
 BASE = "base"
@@ -172,11 +173,20 @@ def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], a
 
 def _with_stand_ins(recipe: Recipe, resolved: ResolvedExperiment) -> Recipe:
     """The level's own choice of data sets under the profile; those of the base recipe are settled already."""
-    if recipe.pretrain.data.mixture == resolved.experiment.recipe.pretrain.data.mixture:
+    if not resolved.stand_ins:
         return recipe
-    document = Document(recipe.to_json())
-    done = stand_in_mixture(document, ("pretrain", "data", "mixture"), resolved.stand_ins)
+    base, document = resolved.experiment.recipe, Document(recipe.to_json())
+    done = stand_in_mixture(document, ("pretrain", "data", "mixture"), _unsettled(base.pretrain.data.mixture, resolved))
+    for column in recipe.evaluate:
+        settled = [base.evaluate[column]] if column in base.evaluate else []
+        done |= stand_in(document, ("evaluate", column, "dataset"), _unsettled(settled, resolved))
     return validate(Recipe, document, ("recipe",)) if done else recipe
+
+
+def _unsettled(settled: Sequence[MixtureEntry | EvaluationSpec], resolved: ResolvedExperiment) -> dict[str, str]:
+    """The profile's stand-ins, but for sets that the base recipe shows in this place: `--set` wins over the profile."""
+    names = {entry.dataset for entry in settled}
+    return {name: other for name, other in resolved.stand_ins.items() if name not in names}
 
 
 def _refuse_equal(resolved: ResolvedExperiment, variants: list[Variant]) -> None:

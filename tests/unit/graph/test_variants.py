@@ -139,6 +139,27 @@ def test_data_sets_that_only_a_level_names_get_stand_ins_and_nothing_else_change
     assert [e.dataset for e in one.recipe.pretrain.data.mixture] == ["only"]
 
 
+def test_a_probe_whose_data_set_varies_gets_stand_ins_too(load: Load) -> None:
+    axis = "vary: {axes: {evaluate.looks.dataset: {one: k400, two: mine}}}\n"
+    one, two = expand(under(load(axis), {"k400": "tiny_stills"}))
+    assert [v.recipe.evaluate["looks"].dataset for v in (one, two)] == ["tiny_stills", "mine"]
+    search = "vary: {search: {space: {evaluate.looks.dataset: {kind: grid, values: [k400, mine]}}}}\n"
+    drawn = expand(under(load(search), {"k400": "tiny_stills"}))
+    assert [v.recipe.evaluate["looks"].dataset for v in drawn] == ["tiny_stills", "mine"]
+    with pytest.raises(SpecError, match="variants 'one' and 'two' have the same recipe"):
+        expand(under(load(axis), {"k400": "mine"}))
+
+
+def test_data_sets_of_the_base_are_settled(load: Load) -> None:
+    mixture = "recipe.pretrain.data.mixture=[{dataset: k710}]"
+    resolved = load("vary: {ablation: data_mix.mixes}\n", mixture, "recipe.evaluate.looks.dataset=k400")
+    variants = expand(under(resolved, {"k710": "tiny", "k400": "tiny", "ssv2": "small", "howto100m": "large"}))
+    assert {v.recipe.evaluate["looks"].dataset for v in variants} == {"k400"}
+    mixes = {v.name: [e.dataset for e in v.recipe.pretrain.data.mixture] for v in variants}
+    assert mixes["k710"] == ["k710"]
+    assert mixes["vm2m"] == ["k710", "small", "large"]
+
+
 def test_ablations_are_known_by_file_and_function() -> None:
     assert "masking.table4" in known_ablations()
     assert all(ablation.description for ablation in known_ablations().values())
