@@ -161,11 +161,15 @@ def _ending(field: str, fields: Iterable[str]) -> str:
 
 def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], at: Keys) -> Recipe:
     """The base recipe with other values in dotted fields; a wrong one is reported at its own line, below `at`."""
-    base = resolved.document.part(("recipe",))
-    document = Document(resolved.experiment.recipe.to_json(), base.marks)
-    for field, value in values.items():
+    written = resolved.document.part(("recipe",))
+    document = Document(resolved.experiment.recipe.to_json(), written.marks)
+    for field, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):  # kinds first
+        keys = document.keys(field)
+        if keys[-1] == "kind" and document.get(keys) not in (None, value.data):
+            # What was written beside it stays, and the defaults of the other kind mean nothing in this one.
+            document.put(keys[:-1], Document(written.get(keys[:-1]) or {}, written.part(keys[:-1]).marks))
         try:
-            document.put(document.keys(field), value)
+            document.put(keys, value)
         except KeyError:
             raise _problem(resolved, (*at, field), "there is no such field in the recipe") from None
     return validate(Recipe, document, ("recipe",))

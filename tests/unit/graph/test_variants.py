@@ -9,7 +9,9 @@ import pytest
 from vjepa_ablations.ablation import Ablation, with_field
 from vjepa_exp.graph.variants import expand, known_ablations
 from vjepa_exp.spec.errors import SpecError
+from vjepa_exp.spec.evaluate import AttentiveProbe, LinearProbe
 from vjepa_exp.spec.load import ResolvedExperiment, read_experiment, resolve
+from vjepa_exp.spec.masks import RandomTubeMask
 
 Load = Callable[..., ResolvedExperiment]
 
@@ -43,6 +45,27 @@ def test_axes_that_end_alike_are_told_apart_in_labels(load: Load) -> None:
     rates = "{pretrain.optim.lr: {low: 1e-4}, evaluate.looks.optim.lr: {high: 1e-2}, seed: {one: 1}}"
     [variant] = expand(load(f"vary: {{axes: {rates}}}\n"))
     assert variant.label == "pretrain.optim.lr = low, looks.optim.lr = high, seed = one"
+
+
+def test_an_axis_over_a_kind_keeps_what_the_base_says_beside_it(load: Load) -> None:
+    kinds = "{l: linear_probe, a: attentive_probe}"
+    more = f"vary: {{axes: {{evaluate.looks.optim.lr: {{high: 1e-1}}, evaluate.looks.kind: {kinds}}}}}\n"
+    linear, attentive = expand(load(more, "recipe.evaluate.looks.clips=2"))
+    assert [v.recipe.evaluate["looks"].kind for v in (linear, attentive)] == ["linear_probe", "attentive_probe"]
+    for variant in (linear, attentive):
+        probe = variant.recipe.evaluate["looks"]
+        assert isinstance(probe, AttentiveProbe | LinearProbe)
+        assert (probe.dataset, probe.clips, probe.optim.lr) == ("tiny_appearance", 2, 0.1)
+        assert probe.clip == variant.recipe.pretrain.data.clip
+
+
+def test_what_another_kind_does_not_know_is_reported_where_it_is_written(load: Load) -> None:
+    more = "vary: {axes: {evaluate.looks.kind: {linear: linear_probe}}}\n"
+    with pytest.raises(SpecError, match=r"--set recipe.evaluate.looks.depth=2: .*unknown key"):
+        expand(load(more, "recipe.evaluate.looks.depth=2"))
+    masks = "vary: {axes: {pretrain.masks.0.ratio: {most: 0.9}, pretrain.masks.0.kind: {tube: random_tube}}}\n"
+    [variant] = expand(load(masks))  # the base writes no masks: nothing is left of the default one
+    assert variant.recipe.pretrain.masks[0] == RandomTubeMask(kind="random_tube", ratio=0.9)
 
 
 def test_an_axis_reaches_into_lists(load: Load) -> None:
