@@ -237,6 +237,14 @@ def test_all_problems_at_once_in_file_order(write) -> None:
         (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
         (("{arch: vit_large}", "{patch_size: 15}"), "not divisible"),
         (
+            ("dataset: k400}", "dataset: k400, optim: {epochs: 3, warmup_epochs: 4}}"),
+            "recipe.evaluate.k400.optim.warmup_epochs: 4 is more than epochs 3",
+        ),
+        (
+            ("dataset: k400}", "dataset: k400, sweep: {halve_every: 21, space: {lr: {kind: grid, values: [1e-3]}}}}"),
+            "recipe.evaluate.k400.sweep.halve_every: 21 is more than optim.epochs 20",
+        ),
+        (
             ("{arch: vit_large}", "{arch: custom, embed_dim: 96, depth: 2, num_heads: 3, mlp_ratio: 1.0e300}"),
             "recipe.model.mlp_ratio: should be less than or equal to 100",
         ),
