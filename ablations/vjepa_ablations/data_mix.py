@@ -22,9 +22,11 @@ MIXES = {
 def table2(base: Recipe) -> Iterator[Level]:
     """Four mixes of videos for the base's encoder, two of them for the next larger one (Table 2)."""
     for name, mix in MIXES.items():
-        yield f"l_{name}", with_field(base, "pretrain.data.mixture", _entries(mix))
+        yield f"l_{name}", with_field(base, "pretrain.data.mixture", _entries(base, mix))
     for name in ("k710_ssv2", "vm2m"):
-        larger = with_fields(base, {"model": one_size_up(base.model), "pretrain.data.mixture": _entries(MIXES[name])})
+        larger = with_fields(
+            base, {"model": one_size_up(base.model), "pretrain.data.mixture": _entries(base, MIXES[name])}
+        )
         yield f"h_{name}", larger
 
 
@@ -32,8 +34,10 @@ def table2(base: Recipe) -> Iterator[Level]:
 def mixes(base: Recipe) -> Iterator[Level]:
     """The four mixes of Table 2 for one encoder."""
     for name, mix in MIXES.items():
-        yield name, with_field(base, "pretrain.data.mixture", _entries(mix))
+        yield name, with_field(base, "pretrain.data.mixture", _entries(base, mix))
 
 
-def _entries(datasets: tuple[str, ...]) -> tuple[MixtureEntry, ...]:
-    return tuple(MixtureEntry(dataset=name) for name in datasets)
+def _entries(base: Recipe, datasets: tuple[str, ...]) -> tuple[MixtureEntry, ...]:
+    """Entries of a mix; a set that the base names is shown as there, with its weight and without what it leaves out."""
+    named = {entry.dataset: entry for entry in base.pretrain.data.mixture}
+    return tuple(named.get(name) or MixtureEntry(dataset=name) for name in datasets)

@@ -31,7 +31,7 @@ def sizes_of(text: str) -> list[int]:
         UserError: it is none.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 and int(part) for part in parts):
         raise UserError(f"--simulate {text}: numbers of GPUs are needed, as in --simulate 16,64,128")
     return list(dict.fromkeys(map(int, parts)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import vjepa_ablations
@@ -18,6 +18,7 @@ from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import ResolvedExperiment
 from vjepa_exp.spec.problems import nearest, validate
+from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
 from vjepa_exp.spec.vary import Search
 
 BASE = "base"
@@ -148,15 +149,25 @@ def _short(value: object) -> str:
 
 
 def _label(levels: Mapping[str, str]) -> str:
-    return ", ".join(f"{field.rpartition('.')[2]} = {level}" for field, level in levels.items())
+    return ", ".join(f"{_ending(field, levels)} = {level}" for field, level in levels.items())
+
+
+def _ending(field: str, fields: Iterable[str]) -> str:
+    """The shortest end of a dotted field that no other of the fields ends with; the whole field where there is none."""
+    parts, others = field.split("."), [f".{other}" for other in fields if other != field]
+    endings = (".".join(parts[-length:]) for length in range(1, len(parts)))
+    return next((e for e in endings if not any(other.endswith(f".{e}") for other in others)), field)
 
 
 def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], at: Keys) -> Recipe:
     """The base recipe with other values in dotted fields; a wrong one is reported at its own line, below `at`."""
-    base = resolved.document.part(("recipe",))
-    document = Document(resolved.experiment.recipe.to_json(), base.marks)
-    for field, value in values.items():
-        keys: Keys = tuple(int(part) if part.isdigit() else part for part in field.split("."))
+    written = resolved.document.part(("recipe",))
+    document = Document(resolved.experiment.recipe.to_json(), written.marks)
+    for field, value in sorted(values.items(), key=lambda item: not item[0].endswith(".kind")):  # kinds first
+        keys = document.keys(field)
+        if keys[-1] == "kind" and document.get(keys) not in (None, value.data):
+            # What was written beside it stays, and the defaults of the other kind mean nothing in this one.
+            document.put(keys[:-1], Document(written.get(keys[:-1]) or {}, written.part(keys[:-1]).marks))
         try:
             document.put(keys, value)
         except KeyError:
@@ -166,15 +177,20 @@ def _recipe_with(resolved: ResolvedExperiment, values: Mapping[str, Document], a
 
 def _with_stand_ins(recipe: Recipe, resolved: ResolvedExperiment) -> Recipe:
     """The level's own choice of data sets under the profile; those of the base recipe are settled already."""
-    base, stand_ins = resolved.experiment.recipe, resolved.stand_ins
-    mixture = recipe.pretrain.data.mixture
-    if mixture == base.pretrain.data.mixture or not stand_ins:
+    if not resolved.stand_ins:
         return recipe
-    swapped = [entry.model_copy(update={"dataset": stand_ins.get(entry.dataset, entry.dataset)}) for entry in mixture]
-    names = dict.fromkeys(entry.dataset for entry in swapped)
-    kept = tuple(swapped) if len(names) == len(swapped) else tuple(MixtureEntry(dataset=name) for name in names)
-    data = recipe.pretrain.data.model_copy(update={"mixture": kept})
-    return recipe.model_copy(update={"pretrain": recipe.pretrain.model_copy(update={"data": data})})
+    base, document = resolved.experiment.recipe, Document(recipe.to_json())
+    done = stand_in_mixture(document, ("pretrain", "data", "mixture"), _unsettled(base.pretrain.data.mixture, resolved))
+    for column in recipe.evaluate:
+        settled = [base.evaluate[column]] if column in base.evaluate else []
+        done |= stand_in(document, ("evaluate", column, "dataset"), _unsettled(settled, resolved))
+    return validate(Recipe, document, ("recipe",)) if done else recipe
+
+
+def _unsettled(settled: Sequence[MixtureEntry | EvaluationSpec], resolved: ResolvedExperiment) -> dict[str, str]:
+    """The profile's stand-ins, but for sets that the base recipe shows in this place: `--set` wins over the profile."""
+    names = {entry.dataset for entry in settled}
+    return {name: other for name, other in resolved.stand_ins.items() if name not in names}
 
 
 def _refuse_equal(resolved: ResolvedExperiment, variants: list[Variant]) -> None:

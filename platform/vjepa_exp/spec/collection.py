@@ -9,6 +9,7 @@ from pydantic import Field
 from vjepa_exp.spec.base import Name, Spec
 from vjepa_exp.spec.document import Document, read_yaml
 from vjepa_exp.spec.errors import Problem, SpecError
+from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.problems import nearest, validate
 
 
@@ -37,11 +38,16 @@ def collected(document: Document) -> list[Path]:
     problems, files, names = list[Problem](), list[Path](), dict[object, str]()
     for i, name in enumerate(collection.experiments):
         file = folder / name
-        if not file.is_file():
-            known = [path.name for path in folder.glob("*.yaml")]
+        wrong = why_no_file(file)
+        if wrong == ABSENT:
+            known = [path.name for path in folder.glob("*.yaml") if path.is_file()]
             wrong = f"there is no file '{name}' beside this one.{nearest(name, known)}"
+        elif wrong:
+            wrong = f"'{name}' {wrong}"
+        elif file in files:
+            wrong = f"'{name}' is listed twice"
         else:
-            wrong = f"'{name}' is listed twice" if file in files else _unfit(file, names)
+            wrong = _unfit(file, names)
         if wrong:
             problems.append(Problem(document.mark(("experiments", i)), f"experiments.{i}", wrong))
         files.append(file)

@@ -74,10 +74,10 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _weights(self) -> Self:
+        with_weight = sum(entry.weight is not None for entry in self.mixture)
+        if with_weight not in (0, len(self.mixture)):  # first: two stand-ins of which one has a weight are not merged
+            raise ValueError("mixture: give every data set a weight, or none")
         names = [entry.dataset for entry in self.mixture]
         if len(set(names)) < len(names):
             raise ValueError(f"mixture names a data set twice: {', '.join(names)}")
-        with_weight = sum(entry.weight is not None for entry in self.mixture)
-        if with_weight not in (0, len(self.mixture)):
-            raise ValueError("mixture: give every data set a weight, or none")
         return self

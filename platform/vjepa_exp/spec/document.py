@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,41 +10,8 @@ from typing import Any
 import yaml
 
 from vjepa_exp.spec.errors import Mark, Problem, SpecError
-
-Keys = tuple[str | int, ...]
-
-
-_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # ten times faster
-
-
-class _Yaml12(_Loader):  # type: ignore[misc,valid-type]  # mypy wants a class to inherit from, not one of two
-    """PyYAML with the scalars of YAML 1.2: `1e-3` is a number, `no` and `2024-04-15` are strings."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own class attribute)
-
-
-for _tag, _pattern, _first in [
-    ("null", r"^(?:~|null|)$", ["~", "n", ""]),
-    ("bool", r"^(?:true|false)$", ["t", "f"]),
-    ("int", r"^[-+]?[0-9][0-9_]*$", list("-+0123456789")),
-    (
-        "float",
-        r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?"
-        r"|[0-9]+[eE][-+]?[0-9]+|\.(?:inf|nan))$",
-        list("-+0123456789."),
-    ),
-    ("merge", r"^<<$", ["<"]),
-]:
-    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-
-
-class _Writer(yaml.SafeDumper):
-    """Writes what `_Yaml12` reads back: quotes what that would take for another type, and names nothing twice."""
-
-    yaml_implicit_resolvers = _Yaml12.yaml_implicit_resolvers
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+from vjepa_exp.spec.yaml12 import Keys as Keys  # what documents are addressed by
+from vjepa_exp.spec.yaml12 import Writer, read
 
 
 @dataclass
@@ -71,6 +36,15 @@ class Document:
             value = value[key]
         return value
 
+    def keys(self, dotted: str, at: Keys = ()) -> Keys:
+        """What a dotted path below `at` means: a number counts in a list, and is a name anywhere else."""
+        keys, value = at, self.get(at)
+        for part in dotted.split("."):
+            counts = isinstance(value, list) and part.isdecimal() and len(part) < 10  # no list is longer
+            key = int(part) if counts else part
+            keys, value = (*keys, key), value[key] if _holds(value, key) else None
+        return keys
+
     def part(self, keys: Keys) -> Document:
         """The document below `keys`."""
         depth = len(keys)
@@ -87,6 +61,9 @@ class Document:
         Raises:
             KeyError: a parent is a scalar, or a list index is out of range; the argument is the parent's keys.
         """
+        if not keys:
+            self.data, self.marks = copy.deepcopy(other.data), dict(other.marks)
+            return
         parent = self.data
         for depth, key in enumerate(keys[:-1]):
             if isinstance(parent, dict):
@@ -126,7 +103,8 @@ def read_yaml(path: Path) -> Document:
     """Read a YAML file.
 
     Raises:
-        SpecError: the file cannot be read, is not valid YAML, is no mapping, or has a key twice.
+        SpecError: the file cannot be read, is not valid YAML, is no mapping, has a key twice, or holds other things
+            than plain data.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -141,56 +119,13 @@ def read_yaml(path: Path) -> Document:
 
 def to_yaml(data: Any) -> str:
     """Plain data as YAML that reads back as the same."""
-    return yaml.dump(data, Dumper=_Writer, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(data, Dumper=Writer, sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse_yaml(text: str, source: str, line: int | None = None) -> Document:
-    """Parse YAML; `line` gives all marks one line (0 for a command-line option)."""
-    loader = _Yaml12(text)
-    document = Document(None)
-    problems: list[Problem] = []
-    try:
-        root = loader.get_single_node()
-        if root is not None:
-            document.data = _build(loader, root, (), document.marks, problems, source, line)
-    except yaml.MarkedYAMLError as error:
-        at = error.problem_mark or error.context_mark
-        where = Mark(source, at.line + 1 if at and line is None else 0)
-        raise SpecError([Problem(where, "", f"not valid YAML: {error.problem or error.context}")]) from None
-    except yaml.YAMLError as error:
-        raise SpecError([Problem(Mark(source), "", f"not valid YAML: {error}")]) from None
-    finally:
-        loader.dispose()
-    if problems:
-        raise SpecError(problems)
-    return document
+    """Parse YAML; `line` gives all marks one line (0 for a command-line option).
 
-
-def _build(
-    loader: _Yaml12,
-    node: yaml.Node,
-    keys: Keys,
-    marks: dict[Keys, Mark],
-    problems: list[Problem],
-    source: str,
-    line: int | None,
-) -> Any:
-    marks[keys] = Mark(source, node.start_mark.line + 1 if line is None else line)
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, n, (*keys, i), marks, problems, source, line) for i, n in enumerate(node.value)]
-    if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
-    seen: set[str] = set()
-    for key_node, _ in node.value:
-        if key_node.value in seen:
-            where = Mark(source, key_node.start_mark.line + 1 if line is None else line)
-            problems.append(Problem(where, ".".join(map(str, (*keys, key_node.value))), "key is given twice"))
-        seen.add(key_node.value)
-    loader.flatten_mapping(node)  # merge keys `<<`: what they bring comes first, the mapping's own keys win
-    node.value = list({str(key.value): (key, value) for key, value in node.value}.values())
-    data: dict[Hashable, Any] = {}
-    for key_node, value_node in node.value:
-        key = str(key_node.value)
-        data[key] = _build(loader, value_node, (*keys, key), marks, problems, source, line)
-        marks[*keys, key] = Mark(source, key_node.start_mark.line + 1 if line is None else line)
-    return data
+    Raises:
+        SpecError: it is not valid YAML, has a key twice, or holds other things than plain data.
+    """
+    return Document(*read(text, source, line))

@@ -6,8 +6,8 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What a full disk or a missing permission raises: conditions of the machine, not defects of the program."""
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+"""What a full disk, a missing permission or a path that is too long raises: never a defect of the program."""
 
 
 class UserError(Exception):
@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 def of_machine(error: BaseException, where: str = "a file") -> UserError | None:
-    """The full disk or missing permission behind an error, whatever was raised on top of it; None if it is neither.
+    """The full disk, missing permission or overlong path behind an error, whatever was raised on top; None if none is.
 
     Args:
         error: what was raised.

@@ -33,6 +33,12 @@ class ProbeOptimSpec(Spec):
     final_weight_decay: NonNegativeFloat = Field(1e-6, description="The released code decays it by a cosine.")
     clip_grad: PositiveFloat | None = 1.0
 
+    @model_validator(mode="after")
+    def _warm(self) -> Self:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} is more than epochs {self.epochs}")
+        return self
+
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -72,6 +78,10 @@ class _Probe(_Evaluation):
 
     @model_validator(mode="after")
     def _sweep(self) -> Self:
+        if self.sweep and (self.sweep.halve_every or 0) > self.optim.epochs:
+            raise ValueError(
+                f"sweep.halve_every {self.sweep.halve_every} is more than optim.epochs {self.optim.epochs}"
+            )
         for field, distribution in self.sweep.space.items() if self.sweep else ():
             ends = (
                 (distribution.low, distribution.high) if isinstance(distribution, LogUniform) else distribution.values
@@ -80,7 +90,7 @@ class _Probe(_Evaluation):
                 try:
                     ProbeOptimSpec.model_validate(self.optim.model_dump() | {field: value})
                 except ValidationError as error:
-                    message = error.errors()[0]["msg"]
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
                     raise ValueError(f"sweep.space.{field} may give {value}: {message}") from None
         return self
 

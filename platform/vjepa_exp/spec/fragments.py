@@ -21,6 +21,7 @@ from vjepa_exp.spec.errors import Problem, SpecError
 from vjepa_exp.spec.evaluate import EvaluationSpec
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.experiment import ProfileUse, ReleasedModel
+from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.pretrain import PretrainSpec
 from vjepa_exp.spec.problems import nearest, validate
@@ -100,8 +101,8 @@ def _block(folder: Path, target: str) -> Document:
     if not hash_sign or not dotted:
         raise KeyError(f"'{target}' is not of the form FILE#a.b")
     file = folder / name
-    if not file.is_file():
-        raise KeyError(f"there is no file {file}")
+    if wrong := why_no_file(file):
+        raise KeyError(f"there is no file {file}" if wrong == ABSENT else f"{file} {wrong}")
     whole = _parsed(file, file.stat().st_mtime_ns)
     keys: Keys = tuple(dotted.split("."))
     if whole.get(keys) is None:
@@ -109,6 +110,8 @@ def _block(folder: Path, target: str) -> Document:
         around = whole.get(keys[:at])
         known = [str(key) for key in around] if isinstance(around, dict) else []
         raise KeyError(f"{name} has no block '{dotted}'.{nearest(str(keys[at]), known)}")
+    if not isinstance(whole.get(keys), dict):
+        raise KeyError(f"'{dotted}' of {name} is no mapping: only a mapping can be laid over")
     return whole.part(keys)
 
 

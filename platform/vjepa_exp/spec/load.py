@@ -15,11 +15,15 @@ from vjepa_exp.spec.document import Document, Keys, parse_yaml
 from vjepa_exp.spec.errors import Mark, Problem, SpecError, UserError
 from vjepa_exp.spec.evaluate import PROBES
 from vjepa_exp.spec.experiment import Experiment, Profile
+from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.fragments import read_spec
 from vjepa_exp.spec.problems import nearest, validate
+from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
 
 PAPER = "paper"
 """The profile without an overlay: the recipe as published."""
+_TAKEN = {PAPER: "the file as it stands", "auto": "the largest profile that the machine can do"}
+"""Names that no profile may have, and what they mean wherever a profile is asked for."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def read_experiment(path: Path) -> ExperimentFile:
     """Read an experiment and the profiles that it names.
 
     Raises:
-        SpecError: a file cannot be read, or a profile is not valid.
+        SpecError: a file cannot be read, or a profile is not valid, or has a name that means something else.
     """
     document = read_spec(path)
     declared = document.get(("profiles",))
@@ -64,6 +68,10 @@ def read_experiment(path: Path) -> ExperimentFile:
     problems: list[Problem] = []
     for name in declared if isinstance(declared, dict) else {}:
         keys: Keys = ("profiles", name)
+        if name in _TAKEN:
+            problem = f"'{name}' means {_TAKEN[name]}: give the profile another name"
+            problems.append(Problem(document.mark(keys), ".".join(map(str, keys)), problem))
+            continue
         if isinstance(document.get(keys), str):
             document.put(keys, Document({"extends": document.get(keys)}, {(): document.mark(keys)}))
         try:
@@ -81,8 +89,9 @@ def _read_profile(document: Document, keys: Keys) -> tuple[Profile, Document]:
         problem = "needs 'extends', the path of a profile file relative to this file"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
     file = Path(mark.source).parent / extends
-    if not file.is_file():
-        problem = f"profile file {extends} does not exist beside {Path(mark.source).name}"
+    if wrong := why_no_file(file):
+        beside = f" beside {Path(mark.source).name}" if wrong == ABSENT else ""
+        problem = f"profile file {extends} {wrong}{beside}"
         raise SpecError([Problem(document.mark(keys), ".".join(map(str, keys)), problem)])
     return _parsed_profile(file, file.stat().st_mtime_ns)
 
@@ -120,7 +129,7 @@ def resolve(file: ExperimentFile, profile_name: str, sets: Sequence[str] = ()) -
         _lay_over_each(document, source.part(("evaluate_each",)))
         _lay_over_each(document, file.document.part(("profiles", profile_name, "evaluate_each")))
         change = file.document.part(("profiles", profile_name, "overlay"))
-        if change.data:
+        if isinstance(change.data, dict):  # or the validation that follows says what it is
             document.merge(change)
         profile = _with_own_differs(profile, file.document.get(("profiles", profile_name, "differs")))
     for text in sets:
@@ -138,36 +147,17 @@ def _with_own_differs(profile: Profile, own: object) -> Profile:
 
 
 def _substitute(document: Document, stand_ins: dict[str, str]) -> dict[str, str]:
-    """Put stand-ins for data sets; entries of a mixture that become equal are merged."""
-    done: dict[str, str] = {}
-
-    def swap(keys: Keys) -> bool:
-        name = document.get(keys)
-        if not isinstance(name, str) or name not in stand_ins:
-            return False
-        done[name] = stand_ins[name]
-        document.put(keys, Document(stand_ins[name], {(): document.mark(keys)}))
-        return True
-
-    mixture: Keys = ("recipe", "pretrain", "data", "mixture")
-    entries = document.get(mixture)
-    for i in range(len(entries) if isinstance(entries, list) else 0):
-        if swap((*mixture, i, "dataset")):
-            entries[i].pop("exclude", None)  # a removal list is of one set, and of none that stands in for it
-    if isinstance(entries, list) and done:
-        unique = {str(e["dataset"]): e for e in reversed(entries) if isinstance(e, dict) and "dataset" in e}
-        if len(unique) < len(entries):
-            merged = [{"dataset": name} for name in reversed(unique)]
-            document.put(mixture, Document(merged, {(): document.mark(mixture)}))
+    """Put stand-ins for the data sets of the recipe; what was replaced, by what."""
+    done = stand_in_mixture(document, ("recipe", "pretrain", "data", "mixture"), stand_ins)
     evaluate = document.get(("recipe", "evaluate"))
     for name in evaluate if isinstance(evaluate, dict) else {}:
-        swap(("recipe", "evaluate", name, "dataset"))
+        done |= stand_in(document, ("recipe", "evaluate", name, "dataset"), stand_ins)
     return done
 
 
 def _lay_over_each(document: Document, overlay: Document) -> None:
     evaluate = document.get(("recipe", "evaluate"))
-    for name, entry in evaluate.items() if isinstance(evaluate, dict) and overlay.data else ():
+    for name, entry in evaluate.items() if isinstance(evaluate, dict) and isinstance(overlay.data, dict) else ():
         if isinstance(entry, dict) and entry.get("kind") in PROBES:
             if overlay.get(("kind",)) in PROBES:  # the other probe of the same data: it keeps all that was said of them
                 document.put(("recipe", "evaluate", name, "kind"), overlay.part(("kind",)))
@@ -179,9 +169,8 @@ def _apply_set(document: Document, text: str) -> None:
     source = f"--set {text}"
     if not equals or not key:
         raise SpecError([Problem(Mark(source), "", "is not of the form a.b=value")])
-    keys: Keys = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
     try:
-        document.put(keys, parse_yaml(value, source, line=0))
+        document.put(document.keys(key.strip()), parse_yaml(value, source, line=0))
     except KeyError:
         raise SpecError([Problem(Mark(source), key, "there is no such place in the experiment")]) from None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
-from vjepa_exp.spec.base import PositiveFloat, PositiveInt, Spec
+from vjepa_exp.spec.base import PositiveInt, Spec
 from vjepa_models.archs import ARCHS, Arch
 
 
@@ -25,7 +25,7 @@ class ModelSpec(Spec):
     embed_dim: PositiveInt | None = None
     depth: PositiveInt | None = None
     num_heads: PositiveInt | None = None
-    mlp_ratio: PositiveFloat | None = None
+    mlp_ratio: Annotated[float, Field(gt=0, le=100)] | None = None
     patch_size: PositiveInt = 16
     tubelet_size: PositiveInt = 2
     uniform_power: bool = Field(True, description="Position table split in three equal parts (all released models).")

@@ -11,9 +11,16 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from vjepa_exp.spec.base import NAME
 from vjepa_exp.spec.document import Document, Keys
 from vjepa_exp.spec.errors import Problem, SpecError
+from vjepa_exp.spec.vary import FACTOR
 
+_SHAPES = {
+    NAME: "may hold only letters, digits, '_', '.' and '-', and begins with a letter or a digit",
+    FACTOR: "is not of the form file.function, in lower case, as in masking.table4",
+}
+"""What texts of a pattern look like, in words."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -66,10 +73,10 @@ def _data_keys(document: Document, loc: tuple[int | str, ...]) -> Keys:
 def _pointed_at(document: Document, keys: Keys, message: str) -> tuple[Keys, str]:
     """A validator's message may begin with the path of the field that it means: point there and leave the path out."""
     first, _, rest = message.partition(" ")
-    path: Keys = tuple(int(p) if p.isdigit() else p for p in first.rstrip(":").split("."))
     for base in (keys, keys[:-1]):
-        if document.get((*base, *path)) is not None:
-            return (*base, *path), rest
+        named = document.keys(first.rstrip(":"), base)
+        if document.get(named) is not None:
+            return named, rest
     return keys, message
 
 
@@ -91,7 +98,7 @@ def _message(model: type[BaseModel], detail: ErrorDetails) -> str:
     if kind == "value_error":
         return str(context["error"])
     if kind == "string_pattern_mismatch":
-        return f"{value!r} may hold only letters, digits, '_', '.' and '-'"
+        return f"{_short(value)} {_SHAPES.get(context['pattern'], 'does not match ' + context['pattern'])}"
     text = detail["msg"][0].lower() + detail["msg"][1:]
     return f"{text.replace('input should', 'should')}, not {_short(value)}"
 

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from vjepa_exp.spec.base import Name, NonNegativeInt, PositiveFloat, PositiveInt, Spec
 
+FACTOR = r"^[a-z_0-9]+\.[a-z_0-9]+$"
+
 
 class LogUniform(Spec):
     """A number drawn so that each factor of ten is equally likely."""
@@ -51,7 +53,7 @@ class Search(Spec):
 class Vary(Spec):
     """What differs between variants."""
 
-    ablation: Annotated[str, Field(pattern=r"^[a-z_0-9]+\.[a-z_0-9]+$")] | None = Field(
+    ablation: Annotated[str, Field(pattern=FACTOR)] | None = Field(
         None, description="Levels from a function in ablations/, written file.function."
     )
     axes: dict[str, dict[Name, Any]] = Field(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from vjepa_ablations import data_mix, ema, labels, objective, pooling, probe_optim, resolution, size, truncation, views
-from vjepa_ablations.ablation import changes
+from vjepa_ablations.ablation import changes, with_field
 from vjepa_exp.graph.variants import known_ablations
+from vjepa_exp.spec.data import MixtureEntry
 from vjepa_exp.spec.experiment import Recipe
 from vjepa_exp.spec.load import read_experiment, resolve
 
@@ -46,6 +47,16 @@ def test_data_mixes_are_those_of_table_2(paper: Recipe) -> None:
         "l_k710_ssv2": "vit_large",
         "h_k710_ssv2": "vit_huge",
     }
+
+
+def test_a_mix_shows_a_set_as_the_base_does(paper: Recipe) -> None:
+    base = with_field(paper, "pretrain.data.mixture", (MixtureEntry(dataset="k710", exclude="k710.csv"),))
+    first, second = data_mix.mixes(base)["k710_ssv2"].pretrain.data.mixture
+    assert (first.dataset, first.exclude) == ("k710", "k710.csv")
+    assert (second.dataset, second.exclude) == ("ssv2", None)
+    weighted = with_field(paper, "pretrain.data.mixture", (MixtureEntry(dataset="k710", weight=1.0),))
+    with pytest.raises(ValueError, match="mixture: give every data set a weight, or none"):
+        data_mix.mixes(weighted)
 
 
 def test_the_largest_model_has_the_third_column_of_table_8(paper: Recipe) -> None:

@@ -105,6 +105,7 @@ def test_lost_nodes_are_simulated_where_a_rate_is_stated(call: Call) -> None:
     ("more", "words"),
     [
         (("--cluster", "aws-a100", "--simulate", "16,x"), "numbers of GPUs are needed, as in --simulate 16,64,128"),
+        (("--cluster", "aws-a100", "--simulate", "1" * 5000), "numbers of GPUs are needed"),
         (("--cluster", "aws-a100", "--simulate", "0"), "numbers of GPUs are needed"),
         (("--cluster", "aws-a100", "--simulate", "12"), "a node of cluster 'vjepa-a100' has 8 GPUs"),
         (("--cluster", "aws-a100", "--picture", "a.png"), "add --simulate 16,64,128"),

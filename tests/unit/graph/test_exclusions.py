@@ -65,6 +65,15 @@ def test_a_list_that_is_not_there_is_asked_for_where_it_is_named(load, mine: Reg
     assert "vjepa-exp data leaks mine" in problem.message
 
 
+def test_a_list_of_the_base_is_asked_for_where_a_mix_names_its_set(load, tmp_path: Path) -> None:
+    (tmp_path / "k710.parquet").write_bytes(b"a manifest")
+    registry = Registry(tmp_path / "datasets.yaml")
+    registry.register("k710", DatasetEntry(manifest="k710.parquet"))
+    mixture = "recipe.pretrain.data.mixture=[{dataset: k710, exclude: gone.csv}]"
+    with pytest.raises(SpecError, match=r"there is no removal list .*gone\.csv"):
+        build_plan(load("vary: {ablation: data_mix.mixes}\n", mixture), registry)
+
+
 @pytest.mark.parametrize(
     ("made_for", "words"),
     [

@@ -2,15 +2,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from vjepa_ablations.ablation import Ablation, with_field
 from vjepa_exp.graph.variants import expand, known_ablations
 from vjepa_exp.spec.errors import SpecError
-from vjepa_exp.spec.load import ResolvedExperiment
+from vjepa_exp.spec.evaluate import AttentiveProbe, LinearProbe
+from vjepa_exp.spec.load import ResolvedExperiment, read_experiment, resolve
+from vjepa_exp.spec.masks import RandomTubeMask
 
 Load = Callable[..., ResolvedExperiment]
+
+
+def under(resolved: ResolvedExperiment, stand_ins: dict[str, str]) -> ResolvedExperiment:
+    """The experiment under a profile that has only these stand-ins."""
+    return replace(resolved, stand_ins=stand_ins)
 
 
 def test_without_vary_there_is_one_variant_per_seed(load: Load) -> None:
@@ -33,9 +41,42 @@ def test_axes_are_crossed_in_the_order_of_the_file(load: Load) -> None:
     assert last.recipe.model == load().experiment.recipe.model
 
 
+def test_axes_that_end_alike_are_told_apart_in_labels(load: Load) -> None:
+    rates = "{pretrain.optim.lr: {low: 1e-4}, evaluate.looks.optim.lr: {high: 1e-2}, seed: {one: 1}}"
+    [variant] = expand(load(f"vary: {{axes: {rates}}}\n"))
+    assert variant.label == "pretrain.optim.lr = low, looks.optim.lr = high, seed = one"
+
+
+def test_an_axis_over_a_kind_keeps_what_the_base_says_beside_it(load: Load) -> None:
+    kinds = "{l: linear_probe, a: attentive_probe}"
+    more = f"vary: {{axes: {{evaluate.looks.optim.lr: {{high: 1e-1}}, evaluate.looks.kind: {kinds}}}}}\n"
+    linear, attentive = expand(load(more, "recipe.evaluate.looks.clips=2"))
+    assert [v.recipe.evaluate["looks"].kind for v in (linear, attentive)] == ["linear_probe", "attentive_probe"]
+    for variant in (linear, attentive):
+        probe = variant.recipe.evaluate["looks"]
+        assert isinstance(probe, AttentiveProbe | LinearProbe)
+        assert (probe.dataset, probe.clips, probe.optim.lr) == ("tiny_appearance", 2, 0.1)
+        assert probe.clip == variant.recipe.pretrain.data.clip
+
+
+def test_what_another_kind_does_not_know_is_reported_where_it_is_written(load: Load) -> None:
+    more = "vary: {axes: {evaluate.looks.kind: {linear: linear_probe}}}\n"
+    with pytest.raises(SpecError, match=r"--set recipe.evaluate.looks.depth=2: .*unknown key"):
+        expand(load(more, "recipe.evaluate.looks.depth=2"))
+    masks = "vary: {axes: {pretrain.masks.0.ratio: {most: 0.9}, pretrain.masks.0.kind: {tube: random_tube}}}\n"
+    [variant] = expand(load(masks))  # the base writes no masks: nothing is left of the default one
+    assert variant.recipe.pretrain.masks[0] == RandomTubeMask(kind="random_tube", ratio=0.9)
+
+
 def test_an_axis_reaches_into_lists(load: Load) -> None:
     variants = expand(load("vary: {axes: {pretrain.masks.1.num_blocks: {one: 1, four: 4}}}\n"))
     assert [v.recipe.pretrain.masks[1].num_blocks for v in variants] == [1, 4]  # type: ignore[union-attr]
+
+
+def test_an_axis_reaches_a_column_that_is_named_by_a_number(load: Load) -> None:
+    path = load().path
+    path.write_text(path.read_text().replace("looks:", "'5':") + "vary: {axes: {evaluate.5.clips: {one: 1, two: 2}}}\n")
+    assert [v.recipe.evaluate["5"].clips for v in expand(resolve(read_experiment(path), "paper"))] == [1, 2]  # type: ignore[union-attr]
 
 
 def test_an_ablation_gives_its_levels(load: Load) -> None:
@@ -56,6 +97,7 @@ def test_an_ablation_gives_its_levels(load: Load) -> None:
             r'small.yaml:18: recipe.pretrain.optim.lr: .*number.*"fast"',
         ),
         ("vary:\n  axes:\n    seed.x: {a: 1}\n", r"small.yaml:16: .*no such field in the recipe"),
+        ("vary:\n  axes:\n    pretrain.masks.²: {a: 1}\n", r"small.yaml:16: .*no such field in the recipe"),
         ("vary:\n  axes:\n    seed: {}\n", r"small.yaml:16: vary.axes.seed: the axis has no values"),
         ("vary:\n  ablation: masking.tabel4\n", r"small.yaml:15: .*no ablation .*Did you mean 'masking.table4'"),
         ("vary:\n  ablation: cooking.table3\n", r"small.yaml:15: .*no ablation 'cooking.table3'"),
@@ -106,6 +148,39 @@ def test_a_recipe_that_does_not_suit_an_ablation_is_the_users_error(load: Load) 
     resolved = load("vary: {ablation: masking.table4}\n", "recipe.pretrain.masks=[{kind: random_tube, ratio: 0.5}]")
     with pytest.raises(SpecError, match=r"'masking.table4' does not suit this recipe: the base recipe's masks must be"):
         expand(resolved)
+
+
+def test_data_sets_that_only_a_level_names_get_stand_ins_and_nothing_else_changes(load: Load) -> None:
+    merged = "{dataset: k710, exclude: a.csv, weight: 2}, {dataset: ssv2, weight: 1}"
+    mixture = f"[{merged}, {{dataset: mine, exclude: b.csv, weight: 1}}]"
+    resolved = load(f"vary: {{axes: {{pretrain.data.mixture: {{three: {mixture}, one: [{{dataset: only}}]}}}}}}\n")
+    three, one = expand(under(resolved, {"k710": "tiny", "ssv2": "tiny"}))
+    assert [(e.dataset, e.weight, e.exclude) for e in three.recipe.pretrain.data.mixture] == [
+        ("tiny", 3, None),
+        ("mine", 1, "b.csv"),
+    ]
+    assert [e.dataset for e in one.recipe.pretrain.data.mixture] == ["only"]
+
+
+def test_a_probe_whose_data_set_varies_gets_stand_ins_too(load: Load) -> None:
+    axis = "vary: {axes: {evaluate.looks.dataset: {one: k400, two: mine}}}\n"
+    one, two = expand(under(load(axis), {"k400": "tiny_stills"}))
+    assert [v.recipe.evaluate["looks"].dataset for v in (one, two)] == ["tiny_stills", "mine"]
+    search = "vary: {search: {space: {evaluate.looks.dataset: {kind: grid, values: [k400, mine]}}}}\n"
+    drawn = expand(under(load(search), {"k400": "tiny_stills"}))
+    assert [v.recipe.evaluate["looks"].dataset for v in drawn] == ["tiny_stills", "mine"]
+    with pytest.raises(SpecError, match="variants 'one' and 'two' have the same recipe"):
+        expand(under(load(axis), {"k400": "mine"}))
+
+
+def test_data_sets_of_the_base_are_settled(load: Load) -> None:
+    mixture = "recipe.pretrain.data.mixture=[{dataset: k710}]"
+    resolved = load("vary: {ablation: data_mix.mixes}\n", mixture, "recipe.evaluate.looks.dataset=k400")
+    variants = expand(under(resolved, {"k710": "tiny", "k400": "tiny", "ssv2": "small", "howto100m": "large"}))
+    assert {v.recipe.evaluate["looks"].dataset for v in variants} == {"k400"}
+    mixes = {v.name: [e.dataset for e in v.recipe.pretrain.data.mixture] for v in variants}
+    assert mixes["k710"] == ["k710"]
+    assert mixes["vm2m"] == ["k710", "small", "large"]
 
 
 def test_ablations_are_known_by_file_and_function() -> None:

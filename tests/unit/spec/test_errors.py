@@ -26,6 +26,11 @@ def test_a_full_disk_is_found_below_other_errors(hidden: bool) -> None:
     assert str(found) == "runs/x cannot be written or read: No space left on device"
 
 
+def test_a_path_that_is_too_long_is_of_the_user() -> None:
+    found = of_machine(raised(OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), hidden=False))
+    assert str(found) == "xxx cannot be written or read: File name too long"
+
+
 def test_other_errors_are_defects() -> None:
     assert of_machine(raised(FileNotFoundError(errno.ENOENT, "No such file", "x"), hidden=False)) is None
     assert of_machine(ValueError("x")) is None

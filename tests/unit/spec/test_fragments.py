@@ -59,6 +59,12 @@ def test_a_block_is_not_changed_by_its_users(files: Path) -> None:
         ("parts/blocks.yaml", "user.yaml:5: recipe.evaluate.a.use: 'parts/blocks.yaml' is not of the form FILE#a.b"),
         ("parts/block.yaml#evaluate.k400", "user.yaml:5: recipe.evaluate.a.use: there is no file .*block.yaml"),
         ("parts/blocks.yaml#evaluate.k40", "has no block 'evaluate.k40'. Did you mean 'k400'\\?"),
+        ("parts#evaluate.k400", "user.yaml:5: recipe.evaluate.a.use: .*parts is a directory"),
+        (f"{'x' * 300}#evaluate.k400", "user.yaml:5: recipe.evaluate.a.use: .*x cannot be read: File name too long"),
+        (
+            "parts/blocks.yaml#evaluate.k400.optim.epochs",
+            "user.yaml:5: recipe.evaluate.a.use: 'evaluate.k400.optim.epochs' of parts/blocks.yaml is no mapping",
+        ),
         ("parts/blocks.yaml#evaluat.k400", "has no block 'evaluat.k400'. Did you mean 'evaluate'\\?"),
     ],
 )
@@ -66,6 +72,14 @@ def test_a_block_that_is_not_there_is_named(files: Path, target: str, message: s
     (files / "user.yaml").write_text(USER.replace("parts/blocks.yaml#evaluate.k400\n", f"{target}\n"))
     with pytest.raises(SpecError, match=message):
         read_spec(files / "user.yaml")
+
+
+def test_a_whole_file_may_be_laid_over_a_block(files: Path) -> None:
+    (files / "user.yaml").write_text("use: parts/blocks.yaml#evaluate\nmore: 1\nk400: {dataset: mine}\n")
+    document = read_spec(files / "user.yaml")
+    assert (document.data["more"], document.data["k400"]["dataset"]) == (1, "mine")
+    assert document.data["k400"]["optim"]["epochs"] == 20
+    assert str(document.mark(("k400", "kind"))) == f"{files / 'parts' / 'blocks.yaml'}:4"
 
 
 def test_a_file_of_blocks_is_checked_by_itself(files: Path) -> None:

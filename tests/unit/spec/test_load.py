@@ -90,6 +90,21 @@ def test_a_stand_in_leaves_out_no_videos_of_the_set_that_it_stands_in_for(write)
     assert [(entry.dataset, entry.exclude) for entry in laptop] == [("demo_motion", None), ("mine", "b.csv")]
 
 
+def test_sets_that_become_one_leave_the_rest_of_the_mixture_as_it_is(write) -> None:
+    entries = (
+        "[{dataset: k710, weight: 0.5}, {dataset: ssv2, weight: 0.25}, {dataset: mine, weight: 0.25, exclude: b.csv}]"
+    )
+    text = BASE.replace("[{dataset: k710}, {dataset: ssv2}]", entries)
+    laptop = load(write(text), "laptop").recipe.pretrain.data.mixture
+    assert [(entry.dataset, entry.weight, entry.exclude) for entry in laptop] == [
+        ("demo_motion", 0.75, None),
+        ("mine", 0.25, "b.csv"),
+    ]
+    path = write(text.replace("ssv2, weight: 0.25", "ssv2"))
+    [problem] = problems(path, "laptop")
+    assert problem == f"{path}:6: recipe.pretrain.data.mixture: give every data set a weight, or none"
+
+
 def test_a_profile_may_train_another_kind_of_probe_on_the_same_data(write) -> None:
     probes = load(write(BASE, LAPTOP.replace("optim: {epochs: 3}", "kind: attentive_probe")), "laptop").recipe.evaluate
     assert (probes["ssv2"].kind, probes["ssv2"].dataset, probes["ssv2"].clip.resolution) == (
@@ -109,6 +124,38 @@ def test_an_experiment_says_what_else_differs_under_a_profile(write) -> None:
     assert problems(wrong, "laptop") == [f"{path}:12: profiles.laptop.differs: should be a valid string, not [1]"]
 
 
+@pytest.mark.parametrize("field", ["overlay", "evaluate_each", "datasets"])
+@pytest.mark.parametrize("value", ["[1]", "x"])
+def test_what_an_experiment_changes_in_a_profile_is_a_mapping(write, field: str, value: str) -> None:
+    path = write(BASE.replace("laptop: laptop.yaml", f"laptop: {{extends: laptop.yaml, {field}: {value}}}"))
+    [problem] = problems(path, "laptop")
+    assert problem.startswith(f"{path}:12: profiles.laptop.{field}: should be an object, not ")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("none.yaml", "profile file none.yaml does not exist beside small.yaml"),
+        (".", "profile file . is a directory"),
+        ("x" * 300, f"profile file {'x' * 300} cannot be read: File name too long"),
+    ],
+)
+def test_a_profile_file_that_cannot_be_read_is_named(write, file: str, message: str) -> None:
+    path = write(BASE.replace("laptop: laptop.yaml", f"laptop: {file}"))
+    assert problems(path) == [f"{path}:12: profiles.laptop: {message}"]
+
+
+def test_names_that_mean_something_else_are_no_names_of_profiles(write) -> None:
+    path = write(BASE + "  paper: laptop.yaml\n  auto: {extends: laptop.yaml}\n")
+    with pytest.raises(SpecError) as caught:
+        read_experiment(path)
+    other = "give the profile another name"
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{path}:13: profiles.paper: 'paper' means the file as it stands: {other}",
+        f"{path}:14: profiles.auto: 'auto' means the largest profile that the machine can do: {other}",
+    ]
+
+
 def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
     sets = (
         "recipe.pretrain.data.mixture=[{dataset: k710}]",
@@ -123,6 +170,17 @@ def test_set_wins_over_profile_and_is_not_substituted(write) -> None:
 def test_set_reaches_into_a_list(write) -> None:
     recipe = load(write(BASE), "paper", ("recipe.pretrain.data.mixture.1.dataset=mine",)).recipe
     assert [entry.dataset for entry in recipe.pretrain.data.mixture] == ["k710", "mine"]
+
+
+def test_set_reaches_a_column_that_is_named_by_a_number(write) -> None:
+    text = BASE.replace("k400: {kind", "'5': {kind")
+    assert load(write(text), "paper", ("recipe.evaluate.5.clips=2",)).recipe.evaluate["5"].clips == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("index", ["²", "1" * 5000, "2"])
+def test_set_beyond_a_list_is_nowhere(write, index: str) -> None:
+    [line] = problems(write(BASE), "paper", (f"recipe.pretrain.data.mixture.{index}=1",))
+    assert line.endswith("there is no such place in the experiment")
 
 
 def test_unknown_key_names_line_and_nearest(write) -> None:
@@ -178,7 +236,22 @@ def test_all_problems_at_once_in_file_order(write) -> None:
         (("optim: {lr: 1e-3}", "masks: []"), "masks"),
         (("{arch: vit_large}", "{arch: vit_large, depth: 3}"), "depth"),
         (("{arch: vit_large}", "{patch_size: 15}"), "not divisible"),
-        (("name: small", "name: 'a/b'"), "name"),
+        (
+            ("dataset: k400}", "dataset: k400, optim: {epochs: 3, warmup_epochs: 4}}"),
+            "recipe.evaluate.k400.optim.warmup_epochs: 4 is more than epochs 3",
+        ),
+        (
+            ("dataset: k400}", "dataset: k400, sweep: {halve_every: 21, space: {lr: {kind: grid, values: [1e-3]}}}}"),
+            "recipe.evaluate.k400.sweep.halve_every: 21 is more than optim.epochs 20",
+        ),
+        (
+            ("{arch: vit_large}", "{arch: custom, embed_dim: 96, depth: 2, num_heads: 3, mlp_ratio: 1.0e300}"),
+            "recipe.model.mlp_ratio: should be less than or equal to 100",
+        ),
+        (
+            ("name: small", "name: 'a/b'"),
+            "name: \"a/b\" may hold only letters, digits, '_', '.' and '-', and begins with",
+        ),
     ],
 )
 def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> None:
@@ -187,6 +260,13 @@ def test_wrong_values_are_named(write, change: tuple[str, str], words: str) -> N
     assert len(found) == 1, found
     assert words in found[0]
     assert found[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("ablation", ["x", "masking.SHORT", "a.b.c"])
+def test_a_factor_is_written_as_file_and_function(write, ablation: str) -> None:
+    path = write(BASE + f"vary: {{ablation: {ablation}}}\n")
+    form = "is not of the form file.function, in lower case, as in masking.table4"
+    assert problems(path) == [f'{path}:13: vary.ablation: "{ablation}" {form}']
 
 
 def test_a_block_as_large_as_a_frame_is_fine_where_other_times_stay_visible(write) -> None:
