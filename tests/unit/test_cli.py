@@ -218,38 +218,6 @@ def test_plan_of_several_experiments_in_words(call) -> None:
     assert "not available: end-to-end fine-tuning is not built yet" in drawn
 
 
-def test_devices_and_prices_of_several_experiments_are_not_mixed(call, tmp_path: Path) -> None:
-    text = (tmp_path / "experiments" / "quickstart.yaml").read_text().partition("\nexecution:")[0]
-    for seed, (name, more) in enumerate({"free": "workers: 8", "dear": "workers: 1, price: 2, currency: EUR"}.items()):
-        own = text.replace("name: quickstart", f"name: {name}").replace("  seed: 0", f"  seed: {seed}", 1)
-        (tmp_path / f"{name}.yaml").write_text(f"{own}\nexecution: {{device: cuda, gpu: A100, {more}}}\n")
-    told = [
-        " ".join(call("plan", *order).out.split()) for order in (("free.yaml", "dear.yaml"), ("dear.yaml", "free.yaml"))
-    ]
-    for out in told:
-        assert "on 8 x A100" in out
-        assert "on 1 x A100" in out
-        assert out.count("EUR, at 2 a device and hour") == 1
-
-
-def test_a_collection_of_one_name_twice_or_of_collections_is_refused(call, tmp_path: Path) -> None:
-    text = (tmp_path / "experiments" / "quickstart.yaml").read_text()
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.yaml").write_text(text)
-    (tmp_path / "two.yaml").write_text("name: two\nexperiments: [a.yaml, b.yaml]\n")
-    (tmp_path / "deep.yaml").write_text("name: deep\nexperiments: [two.yaml]\n")
-    for command in ("plan", "validate", "run"):
-        refused(call(command, "two.yaml"), "two.yaml:2", "'b.yaml' has the name of 'a.yaml', quickstart")
-        refused(call(command, "deep.yaml"), "deep.yaml:2", "is a collection itself")
-    (tmp_path / "b.yaml").write_text(text.replace("name: quickstart", "name: other").replace("recipe:", "recpe:"))
-    refused(call("validate", "two.yaml"), "b.yaml")
-
-
-def test_a_password_in_the_address_of_a_server_is_refused_and_not_repeated(call) -> None:
-    refused(outcome := call("run", TABLE4, "--tracking", "http://bob:hunter2@host:5000"), "MLFLOW_TRACKING_PASSWORD")
-    assert "hunter2" not in outcome.out + outcome.err
-
-
 def test_a_study_that_nobody_fills_a_cell_of_is_refused_by_validate(call, tmp_path: Path) -> None:
     file = tmp_path / "experiments" / "table3_pooling.yaml"
     text = file.read_text()

@@ -19,6 +19,7 @@ from vjepa_exp.spec.files import ABSENT, why_no_file
 from vjepa_exp.spec.fragments import read_spec
 from vjepa_exp.spec.problems import nearest, validate
 from vjepa_exp.spec.stand_ins import stand_in, stand_in_mixture
+from vjepa_exp.spec.texts import hidden
 
 PAPER = "paper"
 """The profile without an overlay: the recipe as published."""
@@ -166,7 +167,7 @@ def _lay_over_each(document: Document, overlay: Document) -> None:
 
 def _apply_set(document: Document, text: str) -> None:
     key, equals, value = text.partition("=")
-    source = f"--set {text}"
+    source = f"--set {hidden(text)}"
     if not equals or not key:
         raise SpecError([Problem(Mark(source), "", "is not of the form a.b=value")])
     try:

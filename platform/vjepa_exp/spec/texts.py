@@ -19,13 +19,18 @@ def _text(pattern: str, wanted: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def hidden(text: str) -> str:
+    """A text in which the passwords of addresses are '***'."""
+    return re.sub(r"(://[^/@\s]*:)[^/\s]*@", r"\1***@", text)
+
+
 def without_password(uri: str) -> str:
     """The address of a server; it ends in reports and records.
 
     Raises:
         ValueError: it holds a password, which is not repeated.
     """
-    if re.match(r"[^/]*://[^/@]*:[^/]*@", uri):
+    if hidden(uri) != uri:
         raise ValueError(
             "the address of an MLflow server must hold no password, reports show it: "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

@@ -13,6 +13,7 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.spec.sweep import ProbeSweep
 from vjepa_exp.train.encoders import frozen_encoder
+from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.probe import ProbeResult, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
 from vjepa_exp.train.searcher import Candidate, searcher
@@ -95,7 +96,7 @@ def test_halving_stops_the_worse_half(probe_recipe: ProbeRecipe, clips: Any) -> 
 
 def test_a_candidate_that_diverges_does_not_end_the_sweep(probe_recipe: ProbeRecipe, clips: Any) -> None:
     def diverges(info: Any) -> None:
-        raise UserError("training diverged")
+        raise DivergedError("training diverged")
 
     result = run(swept(probe_recipe), clips, hooks=lambda number: [diverges] if number == 1 else [])
     assert [candidate.error for candidate in result.tried] == ["", "training diverged", "", ""]
