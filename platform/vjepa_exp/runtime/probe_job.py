@@ -14,6 +14,7 @@ from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.feature_cache import in_order_of, my_share, stored_features, uses_cache
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
+from vjepa_exp.runtime.notice import heed_notices
 from vjepa_exp.runtime.probe_batches import (
     held_out_source,
     labelled_videos,
@@ -63,6 +64,7 @@ def run_probes(jobs: Sequence[StageJob], world: World, entered: float) -> list[O
 
 
 def _run(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome | Failure]:
+    heed_notices()
     recipes, first = [probe_recipe(job) for job in jobs], jobs[0]
     shared, execution = recipes[0], first.execution
     train_split, test_split = (read_entries(first.manifests[shared.probe.dataset], split) for split in SPLITS)

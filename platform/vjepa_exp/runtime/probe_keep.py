@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.runtime.job import CHECKPOINT, StageJob
-from vjepa_exp.runtime.notice import NodeLeaving, Notice, heed_notices
+from vjepa_exp.runtime.notice import NodeLeaving, Notice
 from vjepa_exp.runtime.probe_batches import probe_recipe, require_split
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.spec.stages import ProbeRecipe
@@ -20,7 +20,7 @@ from vjepa_exp.train.world import World
 
 
 class ProbeKeeper:
-    """Writes what probes need to go on: every so often, on notice, and before the last step, which the test follows.
+    """Writes what probes need to go on: every so often, on notice if this process heeds them, and before the last step.
 
     Attributes:
         steps: that each of them has done.
@@ -40,7 +40,6 @@ class ProbeKeeper:
         Raises:
             UserError: a checkpoint cannot be read.
         """
-        heed_notices()
         self._world, self._order, self._num_videos, self._notice = world, order, num_videos, Notice(world)
         self._asked, self._told_at = 0, 0
         folders = [job.folder / CHECKPOINT for job in jobs]
