@@ -122,6 +122,10 @@ def load_checkpoint(folder: Path, state: State, recipe: Spec, order: str) -> Non
         raise UserError(f"checkpoint {folder} was trained on another order of samples: the data sets have changed")
     try:
         state.load_state_dict(checkpoint.state)
+    except KeyError as error:
+        raise UserError(
+            f"checkpoint {folder} lacks {error}: another version wrote it, delete the folder to begin anew"
+        ) from None
     except (RuntimeError, ValueError) as error:  # torch names missing and unexpected keys and wrong shapes
         raise UserError(f"checkpoint {folder} does not fit: {' '.join(str(error).split())}") from error
 

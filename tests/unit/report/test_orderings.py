@@ -72,7 +72,7 @@ def test_a_figure_without_printed_numbers_is_ordered_by_the_earlier_version(fini
     assert "of rows that the earlier version of the paper (ICLR 2024 submission) orders" in order_note(pairs)
 
 
-def test_the_spread_of_two_or_three_seeds_is_not_trusted(finish: Finish) -> None:
+def test_the_spread_of_two_or_three_seeds_is_not_trusted() -> None:
     """Rows of one mean whose seeds differ by 10 points are called different no more often than a few per cent."""
     rng = np.random.default_rng(0)
     gaps = rng.normal(0, 10, (4000, 3))

@@ -284,3 +284,16 @@ def test_a_probe_does_not_go_on_with_the_kept_features_of_other_videos(
     run_all([probe_recipe], clips, hooks=[[save]])
     with pytest.raises(UserError, match=r"does not fit: 40 of 40 videos .* could be read .*, 38 of 40 .* delete the"):
         run_all([probe_recipe], clips, bad_train=(2, 9), first=9, resume=Resume([tmp_path], "order"))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_one_line(probe_recipe: ProbeRecipe, clips: Any, tmp_path: Path) -> None:
+    def save(info: StepInfo[ProbeState]) -> None:
+        if info.step == 9:
+            save_checkpoint(tmp_path, info.state, probe_recipe, "order")
+
+    run_all([probe_recipe], clips, hooks=[[save]])
+    content = torch.load(tmp_path / "state.pt", weights_only=True)
+    del content["state"]["readable"]
+    torch.save(content, tmp_path / "state.pt")
+    with pytest.raises(UserError, match="lacks 'readable': another version wrote it, delete the folder"):
+        run_all([probe_recipe], clips, first=9, resume=Resume([tmp_path], "order"))
