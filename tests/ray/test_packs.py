@@ -35,13 +35,17 @@ def probes_of(plan: Plan) -> list[Stage]:
     return [stage for stage in plan.stages if stage.kind == "probe"]
 
 
+def reached(folder: Path) -> int:
+    return max((row["step"] for row in read_journal(folder / JOURNAL)), default=0)
+
+
 @contextmanager
 def losing(folder: Path, *losses: tuple[int, signal.Signals]) -> Iterator[None]:
     """Send the training process of a stage a signal at some steps, each after another start."""
 
     def lose() -> None:
         for number, (step, how) in enumerate(losses):
-            while len(read_starts(folder)) <= number or read_journal(folder / JOURNAL)[-1]["step"] < step:
+            while len(read_starts(folder)) <= number or reached(folder) < step:
                 time.sleep(0.01)
             [worker] = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.cmdline()[0]]
             worker.send_signal(how)

@@ -13,6 +13,8 @@ from typing import Any
 
 from ray import tune
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+from ray.data._internal.execution.node_trackers import get_or_create_actor_location_tracker
+from ray.data._internal.stats import get_or_create_stats_actor
 from ray.tune.experiment import Trial
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
@@ -42,6 +44,10 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
         on_begin: called in this process whenever a stage begins.
         on_end: called in this process whenever a stage has ended.
     """
+    # Of these Ray Data has one each in a cluster. The worker that made them would take them along at its end, also from
+    # streams of others, and the next one would start them again.
+    get_or_create_stats_actor()
+    get_or_create_actor_location_tracker()
     by_id, slots = {pack[0].stage.id: pack for pack in packs}, packs[0][0].slots
     tuner = tune.Tuner(
         tune.with_resources(

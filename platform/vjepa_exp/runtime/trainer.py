@@ -5,33 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from typing import Any
 
-import ray.train
-import torch
 from ray._private.state import available_resources_per_node
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 
 from vjepa_exp.runtime.environment import START_TIMEOUT
-from vjepa_exp.runtime.hold import held
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob
 from vjepa_exp.runtime.losses import Losses, timed_out
-from vjepa_exp.runtime.pretrain_job import run_pretraining
-from vjepa_exp.runtime.probe_batches import probe_recipe
-from vjepa_exp.runtime.probe_job import run_probes
 from vjepa_exp.runtime.process_group import OneMachine
-from vjepa_exp.runtime.sweep_job import run_sweep
-from vjepa_exp.spec.errors import of_machine
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.track.progress import STARTS
 from vjepa_exp.track.starts import read_starts
 from vjepa_exp.train.checkpoint import STATE_FILE
-from vjepa_exp.train.world import World
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
 
@@ -113,9 +104,17 @@ def _saved(job: StageJob, begun: float) -> float:
         return begun
 
 
+class _Trainer(TorchTrainer):
+    """Without the process that hands out Ray's own shares of data sets: workers make theirs (`stream`)."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        return [one for one in callbacks if not isinstance(one, DatasetsCallback)]
+
+
 def _trainer(jobs: Sequence[StageJob], workers: int, attempt: int) -> TorchTrainer:
     job = jobs[0]
-    return TorchTrainer(
+    return _Trainer(
         _worker,  # type: ignore[arg-type]
         train_loop_config={"jobs": jobs},
         torch_config=_process_group(job),
@@ -139,24 +138,7 @@ def _process_group(job: StageJob) -> TorchConfig:
 
 
 def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
-    entered = time.time()
-    jobs: list[StageJob] = config["jobs"]
-    job = jobs[0]
-    context = ray.train.get_context()
-    if job.slots.device == "cpu":
-        torch.set_num_threads(job.slots.threads)
-    device = get_device() if job.slots.device == "cuda" else torch.device("cpu")
-    wrap = partial(prepare_model, move_to_device=device)
-    world = World(context.get_world_rank(), context.get_world_size(), device, wrap)
-    nodes = sorted(set(world.gather(ray.get_runtime_context().get_node_id())))
-    try:
-        with ExitStack() as folders:
-            for one in jobs if world.rank == 0 else ():
-                folders.enter_context(held(one.folder, nodes))
-            if job.stage.kind == "pretrain":
-                return [run_pretraining(job, world, entered)]
-            if probe_recipe(job).probe.sweep is not None:
-                return [run_sweep(job, world, entered)]
-            return run_probes(jobs, world, entered)
-    except OSError as error:  # a full disk is not tried again, and it is told in a line
-        raise of_machine(error, str(job.folder)) or error from None
+    # Ray's controller reads this function too, and would spend seconds on what only workers need.
+    from vjepa_exp.runtime.worker import work
+
+    return work(config["jobs"])
