@@ -16,9 +16,10 @@ from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray.data._internal.execution.node_trackers import get_or_create_actor_location_tracker
 from ray.data._internal.stats import get_or_create_stats_actor
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
-from vjepa_exp.runtime.trainer import train_stages
+from vjepa_exp.runtime.trainer import dismiss_workers, train_stages
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.standing import FAILURE
 
@@ -51,7 +52,7 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
     by_id, slots = {pack[0].stage.id: pack for pack in packs}, packs[0][0].slots
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_trial, packs=by_id), ON_HEAD if slots.joined else {"CPU": TRIAL_CPUS}
+            tune.with_parameters(_Trial, packs=by_id), ON_HEAD if slots.joined else {"CPU": TRIAL_CPUS}
         ),
         param_space={"stage": tune.grid_search(list(by_id))},
         tune_config=tune.TuneConfig(max_concurrent_trials=slots.concurrent, reuse_actors=True),
@@ -66,15 +67,31 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
     tuner.fit()
 
 
-def _trial(config: dict[str, Any], packs: Mapping[str, Pack]) -> dict[str, Any]:
-    """Outcomes, or what is wrong with the stages: all that Tune sees as an error is the loss of this process."""
-    pack = packs[config["stage"]]
-    try:
-        return {"outcomes": train_stages(pack)}
-    except UserError as error:
-        return {"outcomes": [_failure(job, str(error)) for job in pack]}
-    except Exception:  # noqa: BLE001 (told by the driver, and all of it in the log)
-        return {"outcomes": [_failure(job, _last_line(traceback.format_exc())) for job in pack]}
+class _Trial(tune.Trainable):
+    """A trial's process, which is that of the next trial too, with its training workers; it ends with the level."""
+
+    def setup(self, config: dict[str, Any], packs: Mapping[str, Pack]) -> None:
+        """Take all stages of the level; `config` names those of the first trial."""
+        self._packs = packs
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Be another trial; it is in `config` by now."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Outcomes, or what is wrong with the stages: all that Tune sees as an error is the loss of this process."""
+        pack = self._packs[self.config["stage"]]
+        try:
+            outcomes: Sequence[Outcome | Failure] = train_stages(pack)
+        except UserError as error:
+            outcomes = [_failure(job, str(error)) for job in pack]
+        except Exception:  # noqa: BLE001 (told by the driver, and all of it in the log)
+            outcomes = [_failure(job, _last_line(traceback.format_exc())) for job in pack]
+        return {"outcomes": outcomes, DONE: True}
+
+    def cleanup(self) -> None:
+        """Let the workers go; the next level finds the machine free."""
+        dismiss_workers()
 
 
 def _failure(job: StageJob, reason: str) -> Failure:

@@ -9,13 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 from ray._private.state import available_resources_per_node
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
 
 from vjepa_exp.runtime.environment import START_TIMEOUT
+from vjepa_exp.runtime.group import Exchange, Group, serve
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob
 from vjepa_exp.runtime.losses import Losses, timed_out
 from vjepa_exp.runtime.process_group import OneMachine
@@ -25,6 +27,9 @@ from vjepa_exp.track.starts import read_starts
 from vjepa_exp.train.checkpoint import STATE_FILE
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
+
+_standing: Group | None = None
+"""Workers of this process that wait for stages; its trials are of one level, so all of them want such workers."""
 
 
 def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
@@ -50,18 +55,24 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
         os.environ[START_TIMEOUT] = str(first.execution.wait_s)
     for attempt in count():
         try:
-            result = _trainer(jobs, workers, attempt).fit()
+            if first.slots.joined:
+                return _by_new_workers(jobs, workers, attempt)
+            return _by_standing_workers(jobs, attempt)
         except TrainingFailedError as error:
             if first.slots.joined and timed_out(error):
                 workers = _fitting(first) or first.slots.workers
                 continue
             losses.note(error)
-        else:
-            outcomes = result.return_value  # type: ignore[attr-defined]
-            assert isinstance(outcomes, list)
-            return outcomes
         jobs, workers, begun = [_again(job, begun) for job in jobs], first.slots.workers, time.time()
     raise AssertionError("unreachable")
+
+
+def dismiss_workers() -> None:
+    """End what this process keeps for stages that do not come any more."""
+    global _standing
+    group, _standing = _standing, None
+    if group is not None and not group.ended:
+        group.end()
 
 
 def worker_counts(job: StageJob) -> list[int]:
@@ -104,6 +115,30 @@ def _saved(job: StageJob, begun: float) -> float:
         return begun
 
 
+def _by_new_workers(jobs: Sequence[StageJob], workers: int, attempt: int) -> list[Outcome | Failure]:
+    """Have workers that leave with their stages: on a cluster the next ones may want others, or other nodes."""
+    result = _trainer({"jobs": jobs}, jobs[0], workers, attempt).fit()
+    outcomes = result.return_value  # type: ignore[attr-defined]
+    assert isinstance(outcomes, list)
+    return outcomes
+
+
+def _by_standing_workers(jobs: Sequence[StageJob], attempt: int) -> list[Outcome | Failure]:
+    """Have workers that stay, unless a stage failed: what it left in them nobody knows."""
+    global _standing
+    group, _standing = _standing, None
+    if group is None or group.ended:
+        job = jobs[0]
+        exchange = Exchange(job.scratch / f"exchange-{uuid4().hex}")
+        group = Group(_trainer({"exchange": exchange}, job, job.slots.workers, attempt), exchange)
+    outcomes = group.do(jobs)
+    if any(isinstance(one, Failure) for one in outcomes):
+        group.end()
+    else:
+        _standing = group
+    return outcomes
+
+
 class _Trainer(TorchTrainer):
     """Without the process that hands out Ray's own shares of data sets: workers make theirs (`stream`)."""
 
@@ -112,11 +147,10 @@ class _Trainer(TorchTrainer):
         return [one for one in callbacks if not isinstance(one, DatasetsCallback)]
 
 
-def _trainer(jobs: Sequence[StageJob], workers: int, attempt: int) -> TorchTrainer:
-    job = jobs[0]
+def _trainer(config: dict[str, Any], job: StageJob, workers: int, attempt: int) -> TorchTrainer:
     return _Trainer(
         _worker,  # type: ignore[arg-type]
-        train_loop_config={"jobs": jobs},
+        train_loop_config=config,
         torch_config=_process_group(job),
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu="GPU" in job.slots.asks, resources_per_worker=job.slots.asks
@@ -137,8 +171,10 @@ def _process_group(job: StageJob) -> TorchConfig:
     return TorchConfig(backend) if job.slots.joined else OneMachine(backend, folder=str(job.scratch))
 
 
-def _worker(config: dict[str, Any]) -> list[Outcome | Failure]:
+def _worker(config: dict[str, Any]) -> list[Outcome | Failure] | None:
     # Ray's controller reads this function too, and would spend seconds on what only workers need.
     from vjepa_exp.runtime.worker import work
 
-    return work(config["jobs"])
+    if "jobs" in config:
+        return work(config["jobs"])
+    return serve(config["exchange"], work, get_context().get_world_rank())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,24 @@ def test_a_password_in_the_address_of_a_server_is_refused_and_not_repeated(call,
     assert code == 2
     assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in error
     assert "hunter2" not in out + error
+
+
+def test_probes_of_two_experiments_on_one_pass_pay_for_it_once(call, tmp_path: Path, quickstart: str) -> None:
+    (tmp_path / "a.yaml").write_text(quickstart.replace("name: quickstart", "name: a"))
+    (tmp_path / "b.yaml").write_text(
+        quickstart.replace("name: quickstart", "name: b").replace("lr: 4.0e-3", "lr: 2.0e-3")
+    )
+    (tmp_path / "both.yaml").write_text("name: both\nexperiments: [a.yaml, b.yaml]\n")
+
+    def flops(*arguments: str) -> dict[str, float]:
+        stages = json.loads(call("plan", *arguments, "--json")[1])["stages"]
+        return {stage["fingerprint"]: stage["cost"]["total_flops"] for stage in stages if stage["kind"] == "probe"}
+
+    first, second = flops("a.yaml"), flops("b.yaml")
+    assert not first.keys() & second.keys()
+    both, apart = flops("both.yaml"), flops("both.yaml", "--set", "execution.probes_per_pass=1")
+    assert apart == first | second
+    assert both.keys() == apart.keys()
+    assert {key: both[key] for key in first} == first
+    [encoding] = {second[key] - both[key] for key in second}  # clips and encoder are alike
+    assert encoding > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from vjepa_exp.data.index import index
 from vjepa_exp.evals.coverage import Unreadable
 from vjepa_exp.graph.stage import Stage
+from vjepa_exp.runtime import feature_cache
 from vjepa_exp.runtime.feature_cache import features_name, passing, read_features, write_features
 from vjepa_exp.spec.data import ClipSpec
 from vjepa_exp.spec.errors import UserError
@@ -19,6 +21,7 @@ from vjepa_exp.spec.evaluate import AttentiveProbe
 from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.train.features import Features
+from vjepa_exp.train.world import World
 
 CPU = torch.device("cpu")
 FEATURES = Features(
@@ -86,3 +89,21 @@ def test_what_may_be_readable_the_next_time_is_told_from_what_the_index_knows(tm
     away = [Unreadable(str(tmp_path / "away.png"), reason) for reason in ("open: No such file", "timeout: 60 s")]
     corrupt = Unreadable(str(tmp_path / "good.mp4"), "corrupt: 3 of 16 frames")
     assert passing([*known, *away, corrupt], manifest) == away
+
+
+def test_who_wants_features_that_are_being_made_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "WAIT_S", 0.01)
+    world, file, events = World(0, 1, CPU), tmp_path / "new" / "kept.safetensors", list[str]()
+
+    def second() -> None:
+        with feature_cache._one_at_a_time(file, world):
+            events.append("second")
+
+    with feature_cache._one_at_a_time(file, world):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        waiting.join(timeout=0.2)
+        assert waiting.is_alive()
+        events.append("first")
+    waiting.join(timeout=60)
+    assert events == ["first", "second"]
