@@ -61,6 +61,7 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
             storage_path=str(scratch),
             verbose=0,
             callbacks=[_Watch(by_id, on_begin, on_end)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=packs[0][0].execution.max_failures),
         ),
     )
