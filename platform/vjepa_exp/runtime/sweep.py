@@ -71,7 +71,7 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
 class _Trial(tune.Trainable):
     """A trial's process, which is that of the next trial too, with its training workers; it ends with the level."""
 
-    def setup(self, config: dict[str, Any], packs: Mapping[str, Pack]) -> None:
+    def setup(self, config: dict[str, Any], packs: Mapping[str, Pack]) -> None:  # type: ignore[override]
         """Take all stages of the level; `config` names those of the first trial."""
         self._packs = packs
 

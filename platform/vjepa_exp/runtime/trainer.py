@@ -177,4 +177,5 @@ def _worker(config: dict[str, Any]) -> list[Outcome | Failure] | None:
 
     if "jobs" in config:
         return work(config["jobs"])
-    return serve(config["exchange"], work, get_context().get_world_rank())
+    serve(config["exchange"], work, get_context().get_world_rank())
+    return None
