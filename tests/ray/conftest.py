@@ -57,7 +57,8 @@ EXPERIMENT = {
         "evaluate": {"clips": PROBE},
     },
     "baselines": ["random_init"],
-    "execution": {"device": "cpu", "threads": 1, "checkpoint_every": 40, "log_every": 5},
+    # One stage at a time: the next one begins at once, in the same workers, and the other core is the other tests'.
+    "execution": {"device": "cpu", "threads": 1, "concurrent_trials": 1, "checkpoint_every": 40, "log_every": 5},
 }
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from vjepa_exp.graph.plan import Plan
 from vjepa_exp.graph.stage import Stage
 from vjepa_exp.graph.store import Store
+from vjepa_exp.runtime.hold import LOCK
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import Registry
 from vjepa_exp.track.journal import JOURNAL, read_journal
@@ -74,6 +75,8 @@ def test_probes_on_one_pass_that_is_lost_twice_are_those_of_their_own_passes(
     assert beside == [{1}, {0}]
     together, alone = stores
     assert len(probes) == 2
+    workers = {json.loads((alone.path(stage) / LOCK).read_text())["pid"] for stage in probes}
+    assert len(workers) == 1  # it stayed for the second probe
     for stage in probes:
         first, on_notice, killed = read_starts(together.path(stage))
         assert (first.step, len(read_starts(alone.path(stage)))) == (0, 1)

@@ -23,7 +23,7 @@ def test_the_chosen_settings_give_the_number_of_the_plain_probe(
     make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
 ) -> None:
     store = make_store("runs", "pretrain", "probe")
-    plan, registry = make_plan(SWEEP)
+    plan, registry = make_plan(SWEEP, "execution.concurrent_trials=2")
     result = run(plan, store, registry, Console(quiet=True))
     assert result.complete, result.failed
     probes = {stage.recipe.encoder: stage for stage in plan.stages if stage.kind == "probe"}
