@@ -9,7 +9,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import psutil
 import ray
@@ -22,6 +22,7 @@ from vjepa_exp.spec.errors import UserError
 OBJECT_STORE_BYTES = 2**30
 ANSWER_S = 10.0
 WATCH_S = 1.0
+ENDS_S = 10.0
 LOST_SIGNAL = signal.SIGUSR2
 """Not SIGUSR1: Tune takes that for itself and ends its experiment without a word."""
 
@@ -59,7 +60,9 @@ def ray_session(
         with _stopped_by_sigterm(), _watched() if address is None else nullcontext():
             yield
     finally:
+        own = _processes() if address is None else []
         ray.shutdown()
+        _end(own)
 
 
 @contextmanager
@@ -73,6 +76,23 @@ def _stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _processes() -> list[psutil.Process]:
+    """Those of the Ray that was started here."""
+    try:
+        return [one for child in psutil.Process().children() if child.name() == "raylet" for one in child.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """End those that Ray has not ended: rarely one hangs in Ray's own exit handler, and would stay for good."""
+    left = psutil.wait_procs(processes, timeout=ENDS_S)[1]
+    for one in left:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left, timeout=ENDS_S)
 
 
 class _NodeLost(BaseException):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from vjepa_exp.runtime.session import ray_session
@@ -55,6 +56,32 @@ except KeyboardInterrupt:
     print("stopped")
 """
 
+HANGS = """
+from vjepa_exp.runtime.environment import prepare
+prepare(None, verbose=False)
+import atexit
+import os
+import time
+import psutil
+import ray
+from vjepa_exp.runtime import session
+session.ENDS_S = 2.0
+
+@ray.remote(num_cpus=0)
+class Actor:
+    def pid(self):
+        atexit.register(time.sleep, 600)
+        return os.getpid()
+
+with session.ray_session(None, cpus=1, gpus=0, dashboard=False):
+    actor = Actor.remote()
+    pid = ray.get(actor.pid.remote())
+    actor.__ray_terminate__.remote()
+    time.sleep(3)
+    assert psutil.pid_exists(pid)
+print(pid)
+"""
+
 
 def test_ray_that_cannot_start_here_is_the_users_to_mend() -> None:
     environment = {**os.environ, "RAY_TMPDIR": "/dev/null"}
@@ -84,3 +111,9 @@ def test_a_run_whose_ray_dies_ends() -> None:
 def test_sigterm_is_ctrl_c() -> None:
     done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, check=True, timeout=120)
     assert (done.stdout, done.stderr) == ("stopped\n", "")
+
+
+@pytest.mark.ray
+def test_no_process_is_left_that_does_not_end_by_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, check=True)
+    assert not psutil.pid_exists(int(done.stdout))
