@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 import yaml
 from rich.console import Console
@@ -21,6 +27,7 @@ from vjepa_exp.runtime.environment import prepare
 from vjepa_exp.runtime.runner import run
 from vjepa_exp.spec.datasets import DatasetEntry, Registry
 from vjepa_exp.spec.load import PAPER, read_experiment, resolve
+from vjepa_exp.track.starts import read_starts
 
 prepare(None, verbose=False)  # before a test imports Ray
 
@@ -136,3 +143,25 @@ def make_store(unbroken: tuple[Store, StudyResult], tmp_path: Path) -> Callable[
         return store
 
     return make
+
+
+@pytest.fixture
+def losing() -> Callable[..., Any]:
+    """Sends the training process of a stage signals, each after another start and when something is so there."""
+
+    @contextmanager
+    def losing(folder: Path, *losses: tuple[Callable[[Path], bool], signal.Signals]) -> Iterator[None]:
+        def lose() -> None:
+            for number, (so, how) in enumerate(losses):
+                while len(read_starts(folder)) <= number or not so(folder):
+                    time.sleep(0.01)
+                [worker] = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.cmdline()[0]]
+                worker.send_signal(how)
+
+        thread = threading.Thread(target=lose, daemon=True)
+        thread.start()
+        yield
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "the run was over before"
+
+    return losing

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -36,36 +33,18 @@ def probes_of(plan: Plan) -> list[Stage]:
     return [stage for stage in plan.stages if stage.kind == "probe"]
 
 
-def reached(folder: Path) -> int:
-    return max((row["step"] for row in read_journal(folder / JOURNAL)), default=0)
-
-
-@contextmanager
-def losing(folder: Path, *losses: tuple[int, signal.Signals]) -> Iterator[None]:
-    """Send the training process of a stage a signal at some steps, each after another start."""
-
-    def lose() -> None:
-        for number, (step, how) in enumerate(losses):
-            while len(read_starts(folder)) <= number or reached(folder) < step:
-                time.sleep(0.01)
-            [worker] = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.cmdline()[0]]
-            worker.send_signal(how)
-
-    thread = threading.Thread(target=lose, daemon=True)
-    thread.start()
-    yield
-    thread.join(timeout=60)
-    assert not thread.is_alive(), "the run was over before"
+def logged(step: int) -> Callable[[Path], bool]:
+    return lambda folder: any(row["step"] >= step for row in read_journal(folder / JOURNAL))
 
 
 def test_probes_on_one_pass_that_is_lost_twice_are_those_of_their_own_passes(
-    make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store]
+    make_plan: Callable[..., tuple[Plan, Registry]], make_store: Callable[..., Store], losing: Callable[..., Any]
 ) -> None:
     stores, beside = [], []
     for limit in ("null", "1"):
         plan, registry = make_plan("baselines=[]", RATES, *LONG, *KEEPING, f"execution.probes_per_pass={limit}")
         store, probes = make_store(f"runs-{limit}", "pretrain"), probes_of(plan)
-        losses = [(30, signal.SIGTERM), (90, signal.SIGKILL)] if limit == "null" else []
+        losses = [(logged(30), signal.SIGTERM), (logged(90), signal.SIGKILL)] if limit == "null" else []
         with losing(store.path(probes[0]), *losses):
             assert run(plan, store, registry, Console(quiet=True)).complete
         stores.append(store)

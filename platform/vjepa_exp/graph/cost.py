@@ -64,6 +64,8 @@ class StageCost:
     """Training steps that are not done again from a checkpoint; 0 where that would spare next to nothing."""
     kept_share: float = 0.0
     """What they are of the stage's work; the rest is the test of a probe, which begins anew."""
+    kept_together: int = 1
+    """Probes of one checkpoint."""
 
     @property
     def riding(self) -> StageCost:
@@ -197,17 +199,18 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
     if size:
         train = round(size.train * probe.label_fraction)
         shown = train * probe.optim.epochs
-        encoded = train if isinstance(probe.augment, NoAugment) else shown  # fixed clips are encoded once
-        tested = size.val * probe.views
+        encoded, tested = train, size.val * probe.views  # fixed clips are encoded once
+        held_out = rounds = 0
         if probe.sweep is not None:
             held_out = round(train * probe.sweep.holdout)
             candidates, rounds = sweep_size(probe.sweep, probes_at_once(recipe))
             together = -(-candidates // rounds)
-            if not isinstance(probe.augment, NoAugment):
-                encoded += rounds * (held_out + (train - held_out) * probe.optim.epochs)
             shown += candidates * (train - held_out) * probe.optim.epochs
-        elif not isinstance(probe.augment, NoAugment):
-            steps, share = probe.optim.epochs * max(1, train // probe.optim.batch_size), encoded / (encoded + tested)
+        if not isinstance(probe.augment, NoAugment):  # each round is a pass, and so is the last training
+            passes = [*[train - held_out] * rounds, train]
+            steps = sum(probe.optim.epochs * max(1, videos // probe.optim.batch_size) for videos in passes)
+            encoded, tested = probe.optim.epochs * sum(passes), tested + rounds * held_out
+            share = encoded / (encoded + tested)
         clips = (encoded + tested) * probe.clips
         on_pass = (encoded + tested) * encode
         total = on_pass + (shown * (1 + BACKWARD) + tested) * classify
@@ -225,6 +228,7 @@ def _probe_cost(recipe: ProbeRecipe, execution: ExecutionSpec, registry: Registr
         pass_flops=on_pass,
         kept_steps=steps,
         kept_share=share,
+        kept_together=together,
     )
 
 

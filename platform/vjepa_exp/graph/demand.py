@@ -254,7 +254,7 @@ def _checkpoints(
 ) -> Checkpoints | None:
     if not isinstance(stage.recipe, PretrainRecipe | ProbeRecipe) or not cost.kept_steps or span is None:
         return None
-    size = checkpoint_bytes(stage.recipe, cost.parameters)
+    size = checkpoint_bytes(stage.recipe, cost.parameters * cost.kept_together)
     write_s = size / (cluster.storage.mb_per_s * 1e6)
     step_s = [cost.kept_share * hours * HOUR / cost.kept_steps for hours in span]
     tests = [(1 - cost.kept_share) * hours * HOUR for hours in span]

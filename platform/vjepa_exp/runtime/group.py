@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
+from vjepa_exp.runtime.notice import NodeLeaving
 
 LOOK_S = 0.05
 STAGES, OUTCOMES = "stages", "outcomes"
@@ -57,11 +58,17 @@ class Exchange:
         return self._folder / f"{kind}-{number}"
 
 
-def serve(exchange: Exchange, work: Work, rank: int) -> None:
-    """Be a worker: do stages as they come, until there are no more. Each rank does all of them, rank 0 answers."""
+def serve(exchange: Exchange, work: Work, rank: int, asked_to_leave: Callable[[], bool]) -> None:
+    """Be a worker: do stages as they come, until there are no more. Each rank does all of them, rank 0 answers.
+
+    Raises:
+        NodeLeaving: asked to leave while it waited.
+    """
     for number in count(1):
-        jobs = exchange.get(STAGES, number)
+        jobs = exchange.get(STAGES, number, still=lambda: not asked_to_leave())
         if jobs is None:
+            if asked_to_leave():
+                raise NodeLeaving("asked to leave between two stages")
             return
         outcomes = work(jobs)
         gc.collect()  # a stream that was not read to its end keeps its decoders' CPUs until it is gone

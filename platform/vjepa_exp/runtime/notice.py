@@ -69,6 +69,11 @@ def heed_sigterm() -> None:
     signal.signal(signal.SIGTERM, told)
 
 
+def terminated() -> bool:
+    """Whether SIGTERM came to this process since it heeds it."""
+    return _terminated
+
+
 def _drained() -> bool:
     """Whether Ray drains a node of these workers; it tells all of them."""
     return get_train_context().preemption_context.preemption_info is not None

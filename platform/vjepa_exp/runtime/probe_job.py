@@ -34,7 +34,8 @@ from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.features import keeps_training_features
 from vjepa_exp.train.hooks import DivergedError
-from vjepa_exp.train.probe import ProbeResult, train_on_tokens, train_probes
+from vjepa_exp.train.joint import ProbeResult
+from vjepa_exp.train.probe import train_on_tokens, train_probes
 from vjepa_exp.train.probe_data import Split, kept_tokens, num_train_positions
 from vjepa_exp.train.world import World
 

@@ -37,7 +37,7 @@ class StartClock:
             self._mark(3)
             yield batch
 
-    def done(self, info: StepInfo[Any]) -> None:
+    def done(self, info: StepInfo[Any] | None = None) -> None:
         """A hook for every step; the first one counts."""
         if len(self._marks) == 3:
             self._mark(4)

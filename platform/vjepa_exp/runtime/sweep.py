@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
-from vjepa_exp.runtime.trainer import dismiss_workers, train_stages
+from vjepa_exp.runtime.trainer import StandingWorkers, train_stages
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.standing import FAILURE
 
@@ -73,7 +73,7 @@ class _Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], packs: Mapping[str, Pack]) -> None:  # type: ignore[override]
         """Take all stages of the level; `config` names those of the first trial."""
-        self._packs = packs
+        self._packs, self._workers = packs, StandingWorkers()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Be another trial; it is in `config` by now."""
@@ -83,7 +83,7 @@ class _Trial(tune.Trainable):
         """Outcomes, or what is wrong with the stages: all that Tune sees as an error is the loss of this process."""
         pack = self._packs[self.config["stage"]]
         try:
-            outcomes: Sequence[Outcome | Failure] = train_stages(pack)
+            outcomes: Sequence[Outcome | Failure] = train_stages(pack, self._workers)
         except UserError as error:
             outcomes = [_failure(job, str(error)) for job in pack]
         except Exception:  # noqa: BLE001 (told by the driver, and all of it in the log)
@@ -92,7 +92,7 @@ class _Trial(tune.Trainable):
 
     def cleanup(self) -> None:
         """Let the workers go; the next level finds the machine free."""
-        dismiss_workers()
+        self._workers.dismiss()
 
 
 def _failure(job: StageJob, reason: str) -> Failure:

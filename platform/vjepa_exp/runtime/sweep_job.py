@@ -15,6 +15,7 @@ from vjepa_exp.graph.draws import sweep_size
 from vjepa_exp.graph.packs import probes_at_once
 from vjepa_exp.graph.result import CHOSEN
 from vjepa_exp.runtime.job import Outcome, StageJob, Throttle
+from vjepa_exp.runtime.notice import heed_notices
 from vjepa_exp.runtime.probe_batches import (
     held_out_source,
     labelled_videos,
@@ -25,15 +26,15 @@ from vjepa_exp.runtime.probe_batches import (
 from vjepa_exp.runtime.probe_job import probe_outcome
 from vjepa_exp.runtime.starts import StartClock
 from vjepa_exp.runtime.steps import StepReporter
+from vjepa_exp.runtime.sweep_keep import SweepKeeper
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.progress import Progress
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import every, log_metrics
-from vjepa_exp.train.loop import Hook, StepInfo
 from vjepa_exp.train.probe_data import Split, num_train_positions
-from vjepa_exp.train.probe_step import ProbeState
-from vjepa_exp.train.sweep import SweepData, sweep_probe
+from vjepa_exp.train.sweep import SweepState, sweep_probe
+from vjepa_exp.train.sweep_passes import SweepData
 from vjepa_exp.train.world import World
 
 SWEEP = "sweep.json"
@@ -43,39 +44,43 @@ SWEEP = "sweep.json"
 def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
     """Choose settings of a probe on held-out training videos, train it with them and test it.
 
+    It goes on from its checkpoint where there is one.
+
     Raises:
         UserError: as `run_probes`, or no settings got a score.
+        NodeLeaving: a node of the workers goes; what was trained is in the checkpoint.
     """
+    heed_notices()
     recipe, execution = probe_recipe(job), job.execution
     train_split, test_split = (read_entries(job.manifests[recipe.probe.dataset], split) for split in SPLITS)
-    clock = StartClock(job, world, 0, entered)
+    labelled = labelled_videos(recipe, train_split)
+    keeper = SweepKeeper(job, world, training_source(recipe, labelled).fingerprint)
     at_most = probes_at_once(recipe)  # of the recipe alone: rounds decide what is tried and stopped
     assert recipe.probe.sweep is not None
-    _, rounds = sweep_size(recipe.probe.sweep, at_most)
-    due, begun = Throttle(), 0
+    candidates, rounds = sweep_size(recipe.probe.sweep, at_most)
+    logged = keeper.state.step if len(keeper.state.tried) == candidates else 0  # only the last training is
+    clock, due = StartClock(job, world, logged, entered), Throttle()
 
-    def hooks(number: int) -> list[Hook[ProbeState]]:
-        nonlocal begun
-        begun += number == 0
-        check: Hook[ProbeState] = every(execution.log_every, log_metrics(world, lambda step, metrics: None))
-        return [check] if number or world.rank else [check, clock.done, show]
+    def after_step(state: SweepState) -> None:
+        clock.done()
+        if (training := state.training) is not None and len(state.tried) < candidates and world.rank == 0 and due():
+            done = rounds * len(state.tried) // candidates * training.last_step + state.step
+            Progress("sweep step", done, rounds * training.last_step).write(job.folder)
+        keeper.after_step(state, reporter)
 
-    def show(info: StepInfo[ProbeState]) -> None:
-        if due():
-            done = (begun - 1) * info.last_step + info.step
-            Progress("sweep step", done, rounds * info.last_step).write(job.folder)
-
-    with closing(StepReporter(job, world)) as reporter:
+    with closing(StepReporter(job, world, logged)) as reporter:
         found = sweep_probe(
             recipe,
             world,
             frozen_encoder(recipe, job.checkpoint),
-            _sweep_data(job, world, recipe, train_split, test_split, clock),
+            _sweep_data(job, world, recipe, labelled, test_split, clock),
             len(test_split.classes),
             at_most=at_most,
             micro_batch=execution.micro_batch,
-            candidate_hooks=hooks,
-            hooks=reporter.hooks,
+            candidate_hooks=lambda number: [every(execution.log_every, log_metrics(world, lambda step, metrics: None))],
+            hooks=[clock.done, *reporter.hooks],
+            state=keeper.state,
+            after_step=after_step,
         )
     outcome = probe_outcome(job, world, found.probe, test_split.classes)
     assert isinstance(outcome, Outcome)
@@ -89,11 +94,10 @@ def run_sweep(job: StageJob, world: World, entered: float) -> Outcome:
 
 
 def _sweep_data(
-    job: StageJob, world: World, recipe: ProbeRecipe, train: Manifest, test: Manifest, clock: StartClock
+    job: StageJob, world: World, recipe: ProbeRecipe, labelled: Manifest, test: Manifest, clock: StartClock
 ) -> SweepData:
     sweep, reader = recipe.probe.sweep, job.execution.reader
     assert sweep is not None
-    labelled = labelled_videos(recipe, train)
     held_out = held_out_rows(labelled.column("label"), sweep.holdout, recipe.seed)
     if not len(held_out):
         raise UserError(f"{recipe.probe.dataset} has one labelled video a class: none can be held out for the sweep")
@@ -105,11 +109,11 @@ def _sweep_data(
         "test": held_out_source(recipe, test, reader),
     }
 
-    def split(name: str) -> Split:
+    def split(name: str, first: int = 0) -> Split:
         source = sources[name]
         trains = name in ("training", "fitting")
         positions = num_train_positions(recipe.probe, recipe.model, len(source)) if trains else len(source)
-        return Split(clock.watch(read_batches([job], world, source, positions, name)), len(source))
+        return Split(clock.watch(read_batches([job], world, source, positions, name, first)), len(source))
 
     return SweepData(
         train=partial(split, "training"),

@@ -20,6 +20,7 @@ from vjepa_exp.runtime.environment import START_TIMEOUT
 from vjepa_exp.runtime.group import Exchange, Group, serve
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob
 from vjepa_exp.runtime.losses import Losses, timed_out
+from vjepa_exp.runtime.notice import terminated
 from vjepa_exp.runtime.process_group import OneMachine
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.track.progress import STARTS
@@ -28,11 +29,40 @@ from vjepa_exp.train.checkpoint import STATE_FILE
 
 # What is ignored by the type checker below are names of Train V2, which `ray.train` puts in place of V1's at import.
 
-_standing: Group | None = None
-"""Workers of this process that wait for stages; its trials are of one level, so all of them want such workers."""
+
+class StandingWorkers:
+    """Workers of a process that wait for its next stages, which are of one level: all of them want such workers."""
+
+    def __init__(self) -> None:
+        """Nobody yet: the first stage brings them."""
+        self._group: Group | None = None
+
+    def do(self, jobs: Sequence[StageJob], attempt: int) -> list[Outcome | Failure]:
+        """Have stages done. Workers go where a stage failed: what it left in them nobody knows.
+
+        Raises:
+            TrainingFailedError: the workers were lost.
+        """
+        group, self._group = self._group, None
+        if group is None or group.ended:
+            job = jobs[0]
+            exchange = Exchange(job.scratch / f"exchange-{uuid4().hex}")
+            group = Group(_trainer({"exchange": exchange}, job, job.slots.workers, attempt), exchange)
+        outcomes = group.do(jobs)
+        if any(isinstance(one, Failure) for one in outcomes):
+            group.end()
+        else:
+            self._group = group
+        return outcomes
+
+    def dismiss(self) -> None:
+        """End what waits for stages that do not come any more."""
+        group, self._group = self._group, None
+        if group is not None and not group.ended:
+            group.end()
 
 
-def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
+def train_stages(jobs: Sequence[StageJob], standing: StandingWorkers) -> list[Outcome | Failure]:
     """Do a pretraining, or probes that share one pass of the encoder, in processes of Ray Train.
 
     A worker that is lost costs the steps since the last checkpoint. Failures are counted here and not by Ray: what a
@@ -41,6 +71,10 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
 
     On a cluster whose nodes come and go every start waits for all workers at first, and then takes as many as there is
     room for, down to `execution.min_workers`.
+
+    Args:
+        jobs: the stages.
+        standing: who does them off a cluster.
 
     Returns:
         For each stage what it yields, or why it alone failed.
@@ -57,7 +91,7 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
         try:
             if first.slots.joined:
                 return _by_new_workers(jobs, workers, attempt)
-            return _by_standing_workers(jobs, attempt)
+            return standing.do(jobs, attempt)
         except TrainingFailedError as error:
             if first.slots.joined and timed_out(error):
                 workers = _fitting(first) or first.slots.workers
@@ -65,14 +99,6 @@ def train_stages(jobs: Sequence[StageJob]) -> list[Outcome | Failure]:
             losses.note(error)
         jobs, workers, begun = [_again(job, begun) for job in jobs], first.slots.workers, time.time()
     raise AssertionError("unreachable")
-
-
-def dismiss_workers() -> None:
-    """End what this process keeps for stages that do not come any more."""
-    global _standing
-    group, _standing = _standing, None
-    if group is not None and not group.ended:
-        group.end()
 
 
 def worker_counts(job: StageJob) -> list[int]:
@@ -123,22 +149,6 @@ def _by_new_workers(jobs: Sequence[StageJob], workers: int, attempt: int) -> lis
     return outcomes
 
 
-def _by_standing_workers(jobs: Sequence[StageJob], attempt: int) -> list[Outcome | Failure]:
-    """Have workers that stay, unless a stage failed: what it left in them nobody knows."""
-    global _standing
-    group, _standing = _standing, None
-    if group is None or group.ended:
-        job = jobs[0]
-        exchange = Exchange(job.scratch / f"exchange-{uuid4().hex}")
-        group = Group(_trainer({"exchange": exchange}, job, job.slots.workers, attempt), exchange)
-    outcomes = group.do(jobs)
-    if any(isinstance(one, Failure) for one in outcomes):
-        group.end()
-    else:
-        _standing = group
-    return outcomes
-
-
 class _Trainer(TorchTrainer):
     """Without the process that hands out Ray's own shares of data sets: workers make theirs (`stream`)."""
 
@@ -177,5 +187,5 @@ def _worker(config: dict[str, Any]) -> list[Outcome | Failure] | None:
 
     if "jobs" in config:
         return work(config["jobs"])
-    serve(config["exchange"], work, get_context().get_world_rank())
+    serve(config["exchange"], work, get_context().get_world_rank(), terminated)
     return None

@@ -20,6 +20,8 @@ from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ExecutionSpec
 from vjepa_exp.spec.load import read_experiment, resolve
 from vjepa_exp.spec.stages import ProbeRecipe
+from vjepa_exp.spec.sweep import ProbeSweep
+from vjepa_exp.spec.vary import Grid
 
 ROOT = Path(__file__).parents[3]
 REGISTRY = Registry(Path("no datasets.yaml"))
@@ -202,6 +204,24 @@ def test_a_probe_loses_what_lies_behind_its_checkpoint_or_its_test(plan: Plan, a
         expected = (1 - share) * long if tested else share * long * every / steps
         assert found.checkpoints.interval_s[1] == pytest.approx(expected)
         assert found.extra[1] < 0.2
+
+
+def test_a_sweep_keeps_the_candidates_of_a_round(plan: Plan, asks: Asks) -> None:
+    """They take their steps together, so a loss costs as many of them as a probe's."""
+    stage = find(plan, "probe", "vit_huge", 384)
+    assert isinstance(stage.recipe, ProbeRecipe)
+    sweep = ProbeSweep(space={"lr": Grid(kind="grid", values=(1e-3, 3e-4, 1e-4))})
+    probe = stage.recipe.probe.model_copy(update={"sweep": sweep})
+    swept = replace(stage, recipe=stage.recipe.model_copy(update={"probe": probe}))
+    where = cluster({"interruptions_per_node_hour": 0.02})
+    alone, found = (asks(one, where, checkpoint_every=1000) for one in (stage, swept))
+    assert alone.checkpoints is not None
+    assert found.checkpoints is not None
+    assert found.checkpoints.size_bytes == 3 * alone.checkpoints.size_bytes
+    assert found.checkpoints.interval_s[1] == pytest.approx(alone.checkpoints.interval_s[1], rel=0.05)
+    assert alone.hours is not None
+    assert found.hours is not None
+    assert found.hours[1] > 1.8 * alone.hours[1]
 
 
 def test_a_probe_on_fixed_clips_begins_anew(plan: Plan, asks: Asks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from vjepa_exp.runtime.group import Exchange, Group, serve
 from vjepa_exp.runtime.job import Failure, Outcome
+from vjepa_exp.runtime.notice import NodeLeaving
 
 
 class Workers:
@@ -19,6 +21,7 @@ class Workers:
     def __init__(self, exchange: Exchange, work: Callable[[int, Any], list[Outcome | Failure]], size: int) -> None:
         self._exchange, self._work, self._size = exchange, work, size
         self._errors: list[Exception] = []
+        self.leaving: set[int] = set()
 
     def fit(self) -> None:
         threads = [threading.Thread(target=self._serve, args=(rank,)) for rank in range(self._size)]
@@ -31,7 +34,7 @@ class Workers:
 
     def _serve(self, rank: int) -> None:
         try:
-            serve(self._exchange, lambda jobs: self._work(rank, jobs), rank)
+            serve(self._exchange, lambda jobs: self._work(rank, jobs), rank, lambda: rank in self.leaving)
         except Exception as error:  # noqa: BLE001 (as Ray does)
             self._errors.append(error)
 
@@ -71,6 +74,19 @@ def test_what_ends_the_workers_is_raised_where_a_stage_waits(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="lost"):
         group.do(second)
     assert group.ended
+
+
+def test_a_worker_that_is_asked_to_leave_while_it_waits_leaves(tmp_path: Path) -> None:
+    exchange = Exchange(tmp_path)
+    workers = Workers(exchange, lambda _, jobs: outcome(jobs), 1)
+    group = Group(workers, exchange)
+    first: Any = [1]
+    assert group.do(first) == outcome(first)
+    workers.leaving.add(0)
+    while not group.ended:
+        time.sleep(0.01)
+    with pytest.raises(NodeLeaving):
+        group.do(first)
 
 
 def test_an_answer_that_came_before_the_end_counts(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from vjepa_exp.spec.model import ModelSpec
 from vjepa_exp.spec.stages import ProbeRecipe
 from vjepa_exp.track.standing import FAILURE
 from vjepa_exp.train.hooks import DivergedError
-from vjepa_exp.train.probe import ProbeResult
+from vjepa_exp.train.joint import ProbeResult
 from vjepa_exp.train.world import World
 from vjepa_models.probes import LinearProbe
 

@@ -18,8 +18,9 @@ from vjepa_exp.train.batch import Batch
 from vjepa_exp.train.checkpoint import save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import DivergedError
+from vjepa_exp.train.joint import ProbeResult
 from vjepa_exp.train.loop import StepInfo
-from vjepa_exp.train.probe import ProbeResult, Resume, train_probes
+from vjepa_exp.train.probe import Resume, train_probes
 from vjepa_exp.train.probe_data import Split, num_train_positions
 from vjepa_exp.train.probe_step import ProbeState, probe_schedule
 from vjepa_exp.train.world import World

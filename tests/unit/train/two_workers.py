@@ -18,9 +18,10 @@ from vjepa_exp.spec.stages import PretrainRecipe, ProbeRecipe
 from vjepa_exp.train.checkpoint import read_checkpoint, save_checkpoint
 from vjepa_exp.train.encoders import frozen_encoder
 from vjepa_exp.train.hooks import log_metrics
+from vjepa_exp.train.joint import ProbeResult
 from vjepa_exp.train.loop import StepInfo
 from vjepa_exp.train.pretrain import pretrain
-from vjepa_exp.train.probe import ProbeResult, Resume, train_probes
+from vjepa_exp.train.probe import Resume, train_probes
 from vjepa_exp.train.probe_data import Split
 from vjepa_exp.train.probe_step import ProbeState
 from vjepa_exp.train.world import World
