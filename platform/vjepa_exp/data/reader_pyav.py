@@ -119,5 +119,6 @@ class _Pixels:
         self.missing.remove(number)
 
     def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> npt.NDArray[np.uint8]:
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24")
+        # One thread: FFmpeg would start a task on every core for each frame, and wait for all of them.
+        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
         return np.asarray(rgb.to_ndarray(), dtype=np.uint8)

@@ -20,6 +20,8 @@ from vjepa_exp.runtime.environment import of_the_cluster
 from vjepa_exp.spec.errors import UserError
 
 OBJECT_STORE_BYTES = 2**30
+START_ATTEMPTS = 2
+"""Ray gives its processes 30 seconds to be there, which a busy machine may need for half of them."""
 ANSWER_S = 10.0
 WATCH_S = 1.0
 ENDS_S = 10.0
@@ -150,24 +152,30 @@ def _gone(process: psutil.Process) -> bool:
 
 
 def _start(cpus: int, gpus: int, verbose: bool, level: int, dashboard: bool) -> None:
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=gpus,
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            log_to_driver=verbose,
-            logging_level=level,
-        )
-    except Exception as error:  # what Ray raises where one of its processes is not up in time has no class of its own
-        ray.shutdown()
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = " ... ".join(dict.fromkeys((lines[0], lines[-1])))  # the last one is that of the process which failed
-        raise UserError(
-            f"Ray does not start on this machine, perhaps because it is busy: try again, or see more with -v ({reason})"
-        ) from error
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=gpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                log_to_driver=verbose,
+                logging_level=level,
+            )
+        except Exception as error:  # what Ray raises where a process of it is not up in time has no class of its own
+            ray.shutdown()
+            if attempt == START_ATTEMPTS:
+                raise UserError(_not_started(error)) from error
+        else:
+            return
+
+
+def _not_started(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = " ... ".join(dict.fromkeys((lines[0], lines[-1])))  # the last one is that of the process which failed
+    return f"Ray does not start on this machine, perhaps because it is busy: try again, or see more with -v ({reason})"
 
 
 def _join(address: str, verbose: bool, level: int) -> None:

@@ -88,6 +88,17 @@ class SweepState:
             training.stop(number)
         self.training, self._step, self._probes = training, 0, {}
 
+    def round(self, begin: int, settings: Sequence[Settings]) -> list[Candidate]:
+        """The candidates of a round that is over, the first of them the `begin`-th of all.
+
+        Raises:
+            UserError: these settings are not what was tried.
+        """
+        found = self.tried[begin : begin + len(settings)]
+        if [one.settings for one in found] != list(settings):
+            raise UserError(f"{self._name} holds other candidates than this version tries: delete it to begin anew")
+        return found
+
     def over(self, found: Sequence[Candidate]) -> None:
         """The round is over."""
         self.tried += found
@@ -145,7 +156,7 @@ def sweep_probe(
             state.begin(JointTraining(recipes, world, encoder, tokens, held_out, num_classes, own, often))
             del tokens  # a stream that is not drawn to its end holds decoders
             _do_round(state, settings, sweep, held_out, after_step)
-        search.tell(state.tried[told : told + len(settings)])
+        search.tell(state.round(told, settings))
         told += len(settings)
     chosen = max(state.tried, key=lambda candidate: candidate.rank)
     if chosen.error:

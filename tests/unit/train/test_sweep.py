@@ -230,6 +230,13 @@ def test_a_checkpoint_of_other_readable_videos_is_one_clear_line(
         run(recipe, lambda seed, **more: clips(seed, bad={3}, **more), state=state)
 
 
+def test_a_checkpoint_of_other_candidates_is_one_clear_line(probe_recipe: ProbeRecipe, clips: Any) -> None:
+    state = SweepState("checkpoint X")
+    state.over([Candidate({"lr": 0.5}), Candidate({"lr": 1e-7})])
+    with pytest.raises(UserError, match="checkpoint X holds other candidates than this version tries"):
+        run(swept(probe_recipe), clips, state=state, at_most=2)
+
+
 def test_an_empty_side_is_one_clear_line(probe_recipe: ProbeRecipe, clips: Any) -> None:
     recipe = swept(probe_recipe)
     split = Split(clips(1, num_videos=NUM_TRAIN).batches(0, NUM_TRAIN, 8), NUM_TRAIN)
