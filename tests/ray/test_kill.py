@@ -181,8 +181,10 @@ class Study:
             self.seen.update(psutil.Process(self.process.pid).children(recursive=True))
             self.process.kill()
             self.process.wait()
+        # Where a number is that of a thread by now, waiting for it fails.
+        there = [one for one in self.seen if one.is_running()]
         # Ray's agents notice after 65 s (measured) that their node is gone
-        left: list[psutil.Process] = psutil.wait_procs(self.seen, timeout=180)[1]
+        left: list[psutil.Process] = psutil.wait_procs(there, timeout=180)[1]
         for one in left:
             one.kill()
         return left
