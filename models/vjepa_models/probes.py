@@ -1,6 +1,7 @@
 """Classifiers on frozen features: attentive probe (paper section 4.1, appendix D) and linear probe (Table 3).
 
-Legend: B batch, N tokens (of all segments of a video), D width, H heads, C classes, Q queries.
+Legend: B batch, N tokens (of all segments of a video), D width, H heads, C channels per head (of logits: classes),
+Q queries, L queries of all heads.
 """
 
 from math import sqrt
@@ -8,7 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from vjepa_models.keyed_rng import keyed_seed
@@ -22,6 +23,11 @@ INIT_STD = 0.02
 class CrossAttention(nn.Module):
     """Multi-head attention of queries over tokens, without an output projection.
 
+    Few queries read many tokens, so no token is projected: q . (K x) = (K' q) . x brings the key projection to the
+    queries, and the value projection is applied to what they pooled. That is the same function with D / H times fewer
+    operations, and without keys and values in memory. The bias of the keys shifts all scores of a query alike: it has
+    no effect, and its gradient is zero.
+
     `proj` stands in the released probe files but takes no part in the forward pass; it is kept, frozen, for their keys.
     """
 
@@ -34,10 +40,19 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
         """[B, Q, D], [B, N, D] -> [B, Q, D]."""
-        q_BHQC = rearrange(self.q(queries_BQD), "b q (h c) -> b h q c", h=self.num_heads)
-        k_BHNC, v_BHNC = rearrange(self.kv(tokens_BND), "b n (two h c) -> two b h n c", two=2, h=self.num_heads)
-        y_BHQC = F.scaled_dot_product_attention(q_BHQC, k_BHNC, v_BHNC)
-        return rearrange(y_BHQC, "b h q c -> b q (h c)")
+        num_heads, num_queries = self.num_heads, queries_BQD.shape[1]
+        keys_HCD, values_HCD = rearrange(self.kv.weight, "(two h c) d -> two h c d", two=2, h=num_heads)
+        q_BQHC = rearrange(self.q(queries_BQD), "b q (h c) -> b q h c", h=num_heads)
+        q_BQHD = einsum(q_BQHC, keys_HCD, "b q h c, h c d -> b q h d")
+        pooled_B1LD = F.scaled_dot_product_attention(
+            rearrange(q_BQHD, "b q h d -> b 1 (q h) d"),
+            rearrange(tokens_BND, "b n d -> b 1 n d"),
+            rearrange(tokens_BND, "b n d -> b 1 n d"),
+            scale=keys_HCD.shape[1] ** -0.5,
+        )
+        pooled_BQHD = rearrange(pooled_B1LD, "b 1 (q h) d -> b q h d", q=num_queries)
+        y_BQHC = einsum(pooled_BQHD, values_HCD, "b q h d, h c d -> b q h c")
+        return rearrange(y_BQHC, "b q h c -> b q (h c)") + self.kv.bias.chunk(2)[1]
 
 
 class CrossAttentionBlock(nn.Module):

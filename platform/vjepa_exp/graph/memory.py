@@ -164,7 +164,7 @@ def _block_by_mask(model: ModelSpec, mask: MaskTokens, value: int) -> float:
 
 
 def probe_memory(recipe: ProbeRecipe, execution: ExecutionSpec, parameters: int) -> int:
-    """Bytes of one worker of a probe: one block's activations of the encoder; the probe's input, keys and values."""
+    """Bytes of one worker of a probe: one encoder block's activations; the probe's input, normalised, its gradients."""
     probe, size = recipe.probe, recipe.model.encoder
     tokens, value = num_tokens(recipe.model, probe.clip), value_bytes(probe.precision)
     videos = min(execution.micro_batch or probe.optim.batch_size, probe.optim.batch_size)

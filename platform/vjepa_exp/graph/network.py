@@ -75,13 +75,13 @@ def probe_parameters(model: ModelSpec, probe: ProbeSpec, classes: int) -> int:
 
 
 def probe_flops(model: ModelSpec, probe: ProbeSpec, tokens: int, classes: int) -> float:
-    """Forward pass of a probe over the tokens of one video."""
-    width = model.encoder.embed_dim
+    """Forward pass of a probe over the tokens of one video: no token is projected, every head reads them whole."""
+    width, heads = model.encoder.embed_dim, model.encoder.num_heads
     classifier = 2.0 * width * classes
     if probe.kind == "linear_probe":
         return classifier
     mlp = PROBE_MLP_RATIO * width
-    cross = 2 * tokens * 2 * width * width + 4 * tokens * width + 2 * (width * width + 2 * width * mlp)
+    cross = 4 * tokens * heads * width + 2 * (3 * width * width + 2 * width * mlp)
     return cross + (probe.depth - 1) * block_flops(1, width, mlp) + classifier
 
 

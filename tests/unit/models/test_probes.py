@@ -58,6 +58,21 @@ def test_logits_follow_the_formula_head_by_head() -> None:
     torch.testing.assert_close(probe(tokens()).double(), expected, atol=1e-5, rtol=0)
 
 
+def test_attention_is_that_of_projected_keys_and_values_gradients_included() -> None:
+    block = noisy(AttentiveProbe(24, 3, 5)).pooler.cross_attention_block.xattn.double()
+    queries, x = (tokens(count=count).double().requires_grad_() for count in (2, 10))
+    q = block.q(queries).unflatten(-1, (3, 8)).transpose(1, 2)
+    k, v = (half.unflatten(-1, (3, 8)).transpose(1, 2) for half in block.kv(x).chunk(2, dim=-1))
+    expected = (torch.softmax(q @ k.transpose(2, 3) / 8**0.5, dim=-1) @ v).transpose(1, 2).flatten(2)
+    found = block(queries, x)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    wanted = [queries, x, block.q.weight, block.q.bias, block.kv.weight, block.kv.bias]
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(one, wanted, direction) for one in (found, expected))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
+
+
 def test_the_unused_projection_changes_nothing_and_is_not_trained() -> None:
     probe = noisy(AttentiveProbe(24, 3, 5))
     before = probe(tokens())
