@@ -12,11 +12,12 @@ def coinciding(plan: Plan) -> list[tuple[Grid, tuple[str, ...]]]:
     found = dict[tuple[object, ...], list[Variant]]()
     for variant in plan.variants:
         found.setdefault(_training(variant), []).append(variant)
-    return [
-        (_grid(variants[0]), tuple(labels))
+    groups = [
+        (_grid(variants[0]), labels)
         for variants in found.values()
-        if len(labels := list(dict.fromkeys(variant.label for variant in variants))) > 1
+        if len(labels := tuple(dict.fromkeys(variant.label for variant in variants))) > 1
     ]
+    return list(dict.fromkeys(groups))  # each seed has the same
 
 
 def coinciding_note(plan: Plan) -> str:
