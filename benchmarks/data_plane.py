@@ -259,9 +259,9 @@ def streamed(work: Work) -> Found:
     """The project's stream inside Ray Train, as a run starts it."""
     begun = time.time()
     from ray.train import LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     from vjepa_exp.runtime.session import ray_session
+    from vjepa_exp.runtime.trainer import StreamTrainer
 
     with tempfile.TemporaryDirectory() as folder, ray_session(None, cpus=1 + work.cores, gpus=0):
         out = Path(folder) / "found.json"
@@ -269,7 +269,7 @@ def streamed(work: Work) -> Found:
         logging = LoggingConfig(log_level="ERROR")
         run = RunConfig(name="run", storage_path=folder, logging_config=logging)  # type: ignore[call-arg]
         scaling = ScalingConfig(num_workers=1)
-        TorchTrainer(in_ray, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
+        StreamTrainer(in_ray, train_loop_config=config, scaling_config=scaling, run_config=run).fit()
         return Found(**json.loads(out.read_text(encoding="utf-8")))
 
 

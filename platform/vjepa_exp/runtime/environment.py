@@ -37,6 +37,9 @@ def prepare(address: str | None, verbose: bool) -> None:
     if not verbose:
         # What Ray's daemons say to the driver on their own, retries and advice: failures are told by us.
         settings |= {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+        if address is None:
+            # Whoever would show them need not look for new log files ten times a second.
+            settings |= {"RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0", "LOG_NAME_UPDATE_INTERVAL_S": "86400"}
     if address is None:
         # A process less per stage: nobody takes this machine away with a notice.
         settings |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
@@ -45,6 +48,7 @@ def prepare(address: str | None, verbose: bool) -> None:
             "RAY_event_stats": "0",
             "RAY_enable_metrics_collection": "0",
             "REPORTER_UPDATE_INTERVAL_MS": "60000",
+            "METRICS_RECORD_INTERVAL_S": "86400",
         }
         # Ray's default of 15 gives training what every other program leaves over.
         settings |= {"RAY_worker_niceness": "0"}

@@ -149,7 +149,7 @@ def _by_new_workers(jobs: Sequence[StageJob], workers: int, attempt: int) -> lis
     return outcomes
 
 
-class _Trainer(TorchTrainer):
+class StreamTrainer(TorchTrainer):
     """Without the process that hands out Ray's own shares of data sets: workers make theirs (`stream`)."""
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -158,7 +158,7 @@ class _Trainer(TorchTrainer):
 
 
 def _trainer(config: dict[str, Any], job: StageJob, workers: int, attempt: int) -> TorchTrainer:
-    return _Trainer(
+    return StreamTrainer(
         _worker,  # type: ignore[arg-type]
         train_loop_config=config,
         torch_config=_process_group(job),
