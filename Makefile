@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 
 SHORT := not slow and not gpu and not long
 
-.PHONY: setup demo test test-ray test-others check
+.PHONY: setup demo test test-mini test-ray test-others check
 
 setup: $(INSTALLED)
 
@@ -16,12 +16,17 @@ $(INSTALLED): pyproject.toml constraints.txt .ci/install.py
 demo: setup
 	$(BIN)/vjepa-exp run experiments/quickstart.yaml
 
-# Two processes: a stage on Ray is a chain of processes that start one after the other, which leaves a core idle.
+# Two at a time: a stage on Ray is a chain of processes that start one after the other, which leaves a core idle. First
+# the longest ones.
 test: setup
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-ray test-others
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-mini test-others test-ray
+
+# Tests that compare with the mini study, which each session does once.
+test-mini: setup
+	$(BIN)/python -m pytest -q -m "ray and $(SHORT)" tests/ray/mini
 
 test-ray: setup
-	$(BIN)/python -m pytest -q -m "ray and $(SHORT)"
+	$(BIN)/python -m pytest -q -m "ray and $(SHORT)" --ignore=tests/ray/mini
 
 test-others: setup
 	$(BIN)/python -m pytest -q -m "not ray and $(SHORT)"
