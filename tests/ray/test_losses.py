@@ -13,9 +13,8 @@ from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, Wor
 
 from vjepa_exp.runtime import losses as losses_module
 from vjepa_exp.runtime.hold import held
-from vjepa_exp.runtime.job import StageJob
+from vjepa_exp.runtime.job import NodeLeaving, StageJob
 from vjepa_exp.runtime.losses import Losses, timed_out
-from vjepa_exp.runtime.notice import NodeLeaving
 from vjepa_exp.runtime.slots import Slots
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.execution import ExecutionSpec

@@ -15,7 +15,7 @@ from vjepa_exp.data.crash import noted
 from vjepa_exp.data.readers import DecodeError
 from vjepa_exp.runtime import stream as stream_module
 from vjepa_exp.runtime.rows import Rows, StreamOptions
-from vjepa_exp.runtime.stream import stream
+from vjepa_exp.runtime.stream import Part, stream, streams
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -26,15 +26,18 @@ class Countable:
 
     deadly: int = -1
     grave: Path = Path()
+    side: int = 4
 
     def load(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Rows whose clips hold their position."""
         if self.deadly in positions and not self.grave.exists():
             self.grave.touch()
             os._exit(1)
-        clips = np.zeros((len(positions), 1, 2, 4, 4, 3), np.uint8) + positions[:, None, None, None, None, None] % 251
+        shape = (len(positions), 1, 2, self.side, self.side, 3)
+        clips = np.zeros(shape, np.uint8) + positions[:, None, None, None, None, None] % 251
         error = np.array(["bad" if p % 7 == 0 else "" for p in positions])
-        return {"position": positions, "clips": clips.astype(np.uint8), "error": error}
+        process = np.full(len(positions), os.getpid())
+        return {"position": positions, "clips": clips.astype(np.uint8), "error": error, "process": process}
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,33 @@ def test_batches_larger_than_a_block_are_put_together(monkeypatch: pytest.Monkey
     batches = list(stream(Countable(), rows, options()))
     assert [len(b["position"]) for b in batches] == [5, 5, 1, 5, 5, 1]
     assert np.concatenate([b["position"] for b in batches]).tolist() == list(range(22))
+
+
+def two_parts() -> list[Part]:
+    """Six batches of small rows and three of larger ones, which end in the middle of a block."""
+    small = Part(Countable(), Rows(batch_size=4, num_batches=8), options(), first=2)
+    large = Part(Countable(side=8), Rows.epochs(epoch_size=7, num_epochs=1, batch_size=3), options(steps_per_block=2))
+    return [small, large]
+
+
+def test_sources_are_read_one_after_the_other_by_the_same_decoder() -> None:
+    nothing = Part(Countable(), Rows(batch_size=4, num_batches=5), options(), first=5)
+    one, other = two_parts()
+    small, nothing_of_it, large = streams([one, nothing, other])
+    taken = [*(next(small) for _ in range(6)), *large]  # the first one was not asked whether there is more
+    assert list(small) == list(nothing_of_it) == []
+    assert [b["position"].tolist() for b in taken[6:]] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert np.concatenate([b["position"] for b in taken[:6]]).tolist() == list(range(8, 32))
+    assert [b["clips"].shape[3] for b in taken] == [4] * 6 + [8] * 3
+    assert all((b["clips"][:, 0, 0, 0, 0, 0] == b["position"] % 251).all() for b in taken)
+    assert len({process for b in taken for process in b["process"].tolist()}) == 1
+
+
+def test_a_source_that_is_read_too_early_is_refused() -> None:
+    small, large = streams(two_parts())
+    next(small)
+    with pytest.raises(RuntimeError, match="source 1 is read before all of source 0 was taken"):
+        next(large)
 
 
 def test_a_decoder_that_dies_once_loses_no_row(tmp_path: Path) -> None:

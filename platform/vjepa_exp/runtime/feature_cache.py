@@ -27,7 +27,7 @@ from vjepa_exp.data.source import EvalSource
 from vjepa_exp.evals.coverage import Coverage, Unreadable
 from vjepa_exp.graph.stage import Stage, digest
 from vjepa_exp.runtime.job import StageJob
-from vjepa_exp.runtime.probe_batches import held_out_source, probe_recipe, read_batches, require_split
+from vjepa_exp.runtime.probe_batches import Reading, held_out_source, probe_recipe, read_batches, require_split
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.spec.stages import ProbeRecipe
@@ -78,7 +78,8 @@ def stored_features(
         source = held_out_source(recipe, manifest, job.execution.reader, split=split, views=views)
         name = "test" if split == "val" else "training"
         extract = FeatureExtractor(encoder, recipe, world, views=views, micro_batch=job.execution.micro_batch)
-        features = share(collect(extract, read_batches(jobs, world, source, len(source), name)), world)
+        [batches] = read_batches(jobs, world, Reading(source, len(source), name))
+        features = share(collect(extract, batches), world)
         require_split(job, Coverage.of(len(source), features.unreadable), name)
         if world.rank == 0 and not passing(features.unreadable, manifest):
             write_features(file, features)

@@ -16,8 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from vjepa_exp.runtime.job import Failure, Outcome, StageJob
-from vjepa_exp.runtime.notice import NodeLeaving
+from vjepa_exp.runtime.job import Failure, NodeLeaving, Outcome, StageJob
 
 LOOK_S = 0.05
 STAGES, OUTCOMES = "stages", "outcomes"

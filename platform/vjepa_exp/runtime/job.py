@@ -80,6 +80,10 @@ class Outcome:
     """Data set -> kind of reason -> videos."""
 
 
+class NodeLeaving(Exception):  # noqa: N818 (no error)
+    """The workers of a stage were asked to leave, and did so with a checkpoint: no failure of theirs."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a stage failed, in one line, and the file that says all of it if it could be written."""

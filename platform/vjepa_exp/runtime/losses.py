@@ -11,8 +11,7 @@ from ray.train import ControllerError, PreemptionError, TrainingFailedError, Wor
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from vjepa_exp.runtime.hold import forget_nodes, last_nodes
-from vjepa_exp.runtime.job import StageJob
-from vjepa_exp.runtime.notice import NodeLeaving
+from vjepa_exp.runtime.job import NodeLeaving, StageJob
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.journal import JOURNAL, read_journal
 

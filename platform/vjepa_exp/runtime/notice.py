@@ -20,10 +20,6 @@ from vjepa_exp.train.world import World
 _terminated = False
 
 
-class NodeLeaving(Exception):  # noqa: N818 (no error)
-    """The workers of a stage were asked to leave, and did so with a checkpoint: no failure of theirs."""
-
-
 class Notice:
     """Whether the workers of a stage are to leave, the same answer after the same step on each of them.
 

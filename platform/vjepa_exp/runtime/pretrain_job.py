@@ -6,8 +6,8 @@ from contextlib import closing
 
 from vjepa_exp.data.source import PretrainSource
 from vjepa_exp.evals.coverage import Coverage, Unreadable
-from vjepa_exp.runtime.job import CHECKPOINT, Outcome, StageJob
-from vjepa_exp.runtime.notice import NodeLeaving, Notice, heed_notices
+from vjepa_exp.runtime.job import CHECKPOINT, NodeLeaving, Outcome, StageJob
+from vjepa_exp.runtime.notice import Notice, heed_notices
 from vjepa_exp.runtime.quarantine import QUARANTINE, Quarantine
 from vjepa_exp.runtime.rows import Rows
 from vjepa_exp.runtime.samples import SAMPLES, SampleLog

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vjepa_exp.data.manifest import Manifest
 from vjepa_exp.data.source import EvalSource
@@ -11,7 +11,7 @@ from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.job import StageJob, Throttle
 from vjepa_exp.runtime.quarantine import require
-from vjepa_exp.runtime.stream import Batch, stream
+from vjepa_exp.runtime.stream import Batch, Part, streams
 from vjepa_exp.spec.augment import NoAugment
 from vjepa_exp.spec.execution import ReaderChoice
 from vjepa_exp.spec.stages import ProbeRecipe
@@ -70,26 +70,46 @@ def probe_recipe(job: StageJob) -> ProbeRecipe:
     return job.stage.recipe
 
 
-def read_batches(
-    jobs: Sequence[StageJob], world: World, source: EvalSource, num_positions: int, split: str, first: int = 0
-) -> Iterator[Batch]:
-    """This worker's batches of the first positions of a source, shown as progress while they are read.
+class Reading(NamedTuple):
+    """The first positions of a source's order that are read, what to call them, and how many batches are left out."""
+
+    source: EvalSource
+    num_positions: int
+    name: str
+    first: int = 0
+
+
+def read_batches(jobs: Sequence[StageJob], world: World, *readings: Reading) -> list[Iterator[Batch]]:
+    """This worker's batches of each source, shown as progress while they are read; read them in turn, each to its end.
 
     Args:
         jobs: that want them.
         world: this worker among its equals.
-        source: of the split.
-        num_positions: of its order.
-        split: what to call it.
-        first: batches that are left out.
+        readings: what is read.
     """
-    job, due, batch_size = jobs[0], Throttle(), probe_recipe(jobs[0]).probe.optim.batch_size
-    rows, seen = job.rows(num_positions, batch_size, world), first * batch_size
-    for batch in stream(source, rows, job.stream_options(source.row_bytes), first):
+    job, batch_size = jobs[0], probe_recipe(jobs[0]).probe.optim.batch_size
+    parts = [
+        Part(
+            reading.source,
+            job.rows(reading.num_positions, batch_size, world),
+            job.stream_options(reading.source.row_bytes),
+            reading.first,
+        )
+        for reading in readings
+    ]
+    return [_shown(jobs, world, *one, batch_size) for one in zip(readings, streams(parts), strict=True)]
+
+
+def _shown(
+    jobs: Sequence[StageJob], world: World, reading: Reading, batches: Iterator[Batch], batch_size: int
+) -> Iterator[Batch]:
+    due, seen = Throttle(), reading.first * batch_size
+    for batch in batches:
         seen += len(batch["position"]) * world.size
         if world.rank == 0 and due():
-            for one in jobs:
-                Progress(f"{split} clip", min(seen, num_positions), num_positions).write(one.folder)
+            done = min(seen, reading.num_positions)
+            for job in jobs:
+                Progress(f"{reading.name} clip", done, reading.num_positions).write(job.folder)
         yield batch
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from io import BytesIO
 
 import torch
 
 from vjepa_exp.data.manifest import SPLITS, read_entries
+from vjepa_exp.data.source import EvalSource
 from vjepa_exp.evals.coverage import Coverage
 from vjepa_exp.evals.label_fraction import labelled_rows
 from vjepa_exp.runtime.feature_cache import in_order_of, my_share, stored_features, uses_cache
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
 from vjepa_exp.runtime.notice import heed_notices
 from vjepa_exp.runtime.probe_batches import (
+    Reading,
     held_out_source,
     labelled_videos,
     probe_recipe,
@@ -32,7 +34,7 @@ from vjepa_exp.track.journal import JOURNAL
 from vjepa_exp.track.standing import FAILURE
 from vjepa_exp.track.starts import STARTS
 from vjepa_exp.train.encoders import frozen_encoder
-from vjepa_exp.train.features import keeps_training_features
+from vjepa_exp.train.features import keeps_training_features, reads_test_first
 from vjepa_exp.train.hooks import DivergedError
 from vjepa_exp.train.joint import ProbeResult
 from vjepa_exp.train.probe import train_on_tokens, train_probes
@@ -98,14 +100,13 @@ def _run(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome
             )
         else:
             test = held_out_source(shared, test_split, execution.reader)
-            positions = num_train_positions(shared.probe, shared.model, len(train))
-            left_out = 0 if keeps_training_features(shared.probe, shared.model, len(train)) else keeper.first
+            training, testing = _read(jobs, world, train, test, keeper.first)
             results = train_probes(
                 recipes,
                 world,
                 encoder,
-                Split(watched(read_batches(jobs, world, train, positions, "training", left_out)), len(train)),
-                Split(read_batches(jobs, world, test, len(test), "test"), len(test)),
+                Split(watched(training), len(train)),
+                Split(testing, len(test)),
                 num_classes,
                 micro_batch=execution.micro_batch,
                 hooks=hooks,
@@ -113,6 +114,21 @@ def _run(jobs: Sequence[StageJob], world: World, entered: float) -> list[Outcome
                 first=keeper.first,
             )
     return [probe_outcome(job, world, one, test_split.classes) for job, one in zip(jobs, results, strict=True)]
+
+
+def _read(
+    jobs: Sequence[StageJob], world: World, train: EvalSource, test: EvalSource, first: int
+) -> tuple[Iterator[Batch], Iterator[Batch]]:
+    """Batches of training and test, in the order in which `train_probes` wants them."""
+    recipe = probe_recipe(jobs[0])
+    kept = keeps_training_features(recipe.probe, recipe.model, len(train))
+    positions = num_train_positions(recipe.probe, recipe.model, len(train))
+    both = [Reading(train, positions, "training", 0 if kept else first), Reading(test, len(test), "test")]
+    if reads_test_first(recipe.probe, recipe.model, len(train), len(test)):
+        testing, training = read_batches(jobs, world, *reversed(both))
+    else:
+        training, testing = read_batches(jobs, world, *both)
+    return training, testing
 
 
 def probe_outcome(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vjepa_exp.evals.coverage import Coverage
-from vjepa_exp.runtime.job import CHECKPOINT, StageJob
-from vjepa_exp.runtime.notice import NodeLeaving, Notice
+from vjepa_exp.runtime.job import CHECKPOINT, NodeLeaving, StageJob
+from vjepa_exp.runtime.notice import Notice
 from vjepa_exp.runtime.probe_batches import probe_recipe, require_split
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.spec.stages import ProbeRecipe

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray._common.constants import HEAD_NODE_RESOURCE_NAME
@@ -19,9 +19,11 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE
 
 from vjepa_exp.runtime.job import Failure, Outcome, StageJob
-from vjepa_exp.runtime.trainer import StandingWorkers, train_stages
 from vjepa_exp.spec.errors import UserError
 from vjepa_exp.track.standing import FAILURE
+
+if TYPE_CHECKING:
+    from vjepa_exp.runtime.trainer import StandingWorkers
 
 TRIAL_CPUS = 0.01
 """A trial only waits for its trainer: a whole CPU for that could be the one that the trainer's workers wait for."""
@@ -69,10 +71,17 @@ def run_level(packs: Sequence[Pack], scratch: Path, on_begin: OnBegin, on_end: O
 
 
 class _Trial(tune.Trainable):
-    """A trial's process, which is that of the next trial too, with its training workers; it ends with the level."""
+    """A trial's process, which is that of the next trial too, with its training workers; it ends with the level.
+
+    What it needs of PyTorch is imported there: the driver, which knows this class as well, would spend seconds on it.
+    """
+
+    _workers: StandingWorkers
 
     def setup(self, config: dict[str, Any], packs: Mapping[str, Pack]) -> None:  # type: ignore[override]
         """Take all stages of the level; `config` names those of the first trial."""
+        from vjepa_exp.runtime.trainer import StandingWorkers
+
         self._packs, self._workers = packs, StandingWorkers()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,6 +90,8 @@ class _Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Outcomes, or what is wrong with the stages: all that Tune sees as an error is the loss of this process."""
+        from vjepa_exp.runtime.trainer import train_stages
+
         pack = self._packs[self.config["stage"]]
         try:
             outcomes: Sequence[Outcome | Failure] = train_stages(pack, self._workers)

@@ -17,6 +17,7 @@ from vjepa_exp.graph.result import CHOSEN
 from vjepa_exp.runtime.job import Outcome, StageJob, Throttle
 from vjepa_exp.runtime.notice import heed_notices
 from vjepa_exp.runtime.probe_batches import (
+    Reading,
     held_out_source,
     labelled_videos,
     probe_recipe,
@@ -113,7 +114,8 @@ def _sweep_data(
         source = sources[name]
         trains = name in ("training", "fitting")
         positions = num_train_positions(recipe.probe, recipe.model, len(source)) if trains else len(source)
-        return Split(clock.watch(read_batches([job], world, source, positions, name, first)), len(source))
+        [batches] = read_batches([job], world, Reading(source, positions, name, first))
+        return Split(clock.watch(batches), len(source))
 
     return SweepData(
         train=partial(split, "training"),

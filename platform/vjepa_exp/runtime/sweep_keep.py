@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vjepa_exp.evals.coverage import Coverage
-from vjepa_exp.runtime.job import CHECKPOINT, StageJob
-from vjepa_exp.runtime.notice import NodeLeaving, Notice
+from vjepa_exp.runtime.job import CHECKPOINT, NodeLeaving, StageJob
+from vjepa_exp.runtime.notice import Notice
 from vjepa_exp.runtime.probe_batches import probe_recipe, require_split
 from vjepa_exp.runtime.steps import StepReporter
 from vjepa_exp.train.checkpoint import STATE_FILE, load_checkpoint, save_checkpoint

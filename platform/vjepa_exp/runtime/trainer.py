@@ -12,15 +12,16 @@ from typing import Any
 from uuid import uuid4
 
 from ray._private.state import available_resources_per_node
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, get_context
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
 
+from vjepa_exp.runtime.entry import worker
 from vjepa_exp.runtime.environment import START_TIMEOUT
-from vjepa_exp.runtime.group import Exchange, Group, serve
+from vjepa_exp.runtime.group import Exchange, Group
 from vjepa_exp.runtime.job import CHECKPOINT, Failure, Outcome, StageJob
 from vjepa_exp.runtime.losses import Losses, timed_out
-from vjepa_exp.runtime.notice import terminated
 from vjepa_exp.runtime.process_group import OneMachine
 from vjepa_exp.spec.stages import PretrainRecipe
 from vjepa_exp.track.progress import STARTS
@@ -159,9 +160,9 @@ class StreamTrainer(TorchTrainer):
 
 def _trainer(config: dict[str, Any], job: StageJob, workers: int, attempt: int) -> TorchTrainer:
     return StreamTrainer(
-        _worker,  # type: ignore[arg-type]
+        worker,  # type: ignore[arg-type]
         train_loop_config=config,
-        torch_config=_process_group(job),
+        torch_config=_process_group(job),  # type: ignore[arg-type]
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu="GPU" in job.slots.asks, resources_per_worker=job.slots.asks
         ),
@@ -176,16 +177,6 @@ def _trainer(config: dict[str, Any], job: StageJob, workers: int, attempt: int) 
     )
 
 
-def _process_group(job: StageJob) -> TorchConfig:
+def _process_group(job: StageJob) -> BackendConfig:
     backend = "nccl" if job.slots.device == "cuda" else "gloo"
-    return TorchConfig(backend) if job.slots.joined else OneMachine(backend, folder=str(job.scratch))
-
-
-def _worker(config: dict[str, Any]) -> list[Outcome | Failure] | None:
-    # Ray's controller reads this function too, and would spend seconds on what only workers need.
-    from vjepa_exp.runtime.worker import work
-
-    if "jobs" in config:
-        return work(config["jobs"])
-    serve(config["exchange"], work, get_context().get_world_rank(), terminated)
-    return None
+    return TorchConfig(backend) if job.slots.joined else OneMachine(backend, str(job.scratch))

@@ -103,6 +103,13 @@ def keeps_training_features(probe: ProbeSpec, model: ModelSpec, num_videos: int)
     return isinstance(probe.augment, NoAugment) and fits_in_memory(probe, model, num_videos, views=1)
 
 
+def reads_test_first(probe: ProbeSpec, model: ModelSpec, num_train: int, num_test: int) -> bool:
+    """Whether test clips are read before training clips: their features are kept, those of training come and go."""
+    if keeps_training_features(probe, model, num_train):
+        return False
+    return fits_in_memory(probe, model, num_test, probe.views)
+
+
 def collect(extract: FeatureExtractor, batches: Iterable[Batch]) -> Features:
     """Features of all rows of this worker."""
     parts = [extract.nothing(), *(extract(batch) for batch in batches)]

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from vjepa_exp.runtime.group import Exchange, Group, serve
-from vjepa_exp.runtime.job import Failure, Outcome
-from vjepa_exp.runtime.notice import NodeLeaving
+from vjepa_exp.runtime.job import Failure, NodeLeaving, Outcome
 
 
 class Workers:

@@ -53,7 +53,7 @@ def test_training_workers_meet_without_listening_beyond_loopback(ray_session: No
     trainer = TorchTrainer(
         train,  # type: ignore[arg-type]
         train_loop_config={},
-        torch_config=OneMachine("gloo", folder=str(tmp_path)),
+        torch_config=OneMachine("gloo", str(tmp_path)),
         scaling_config=ScalingConfig(num_workers=2),
         run_config=RunConfig(storage_path=str(tmp_path)),
     )
