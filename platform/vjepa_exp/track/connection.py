@@ -72,7 +72,7 @@ class Connection:
         Raises:
             UserError: the server does not know the password, or the user may not write.
         """
-        if urlsplit(self.uri).scheme not in ("http", "https"):
+        if not self._is_served:
             return
         client = self.client
         from mlflow.exceptions import MlflowException
@@ -90,5 +90,10 @@ class Connection:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        artifacts = artifact_folder(self._store).as_uri() if self._is_own else None
+        # A server knows where artifacts go; of a bare database MLflow would put them where the command happens to run.
+        artifacts = None if self._is_served else artifact_folder(self._store).as_uri()
         return str(self.client.create_experiment(EXPERIMENT, artifacts, KIND_OF_EXPERIMENT))
+
+    @property
+    def _is_served(self) -> bool:
+        return urlsplit(self.uri).scheme in ("http", "https")
