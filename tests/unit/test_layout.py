@@ -101,3 +101,9 @@ def test_command_starts_without_heavy_imports(repo_root: Path, tmp_path: Path, a
     shutil.copytree(repo_root / "experiments", tmp_path / "experiments")
     code = f"sys.argv = ['vjepa-exp', *{arguments}]\nfrom vjepa_exp.cli import main\nmain()"
     assert imported_by(code, tmp_path) & {"torch", "ray"} == set()
+
+
+@pytest.mark.parametrize("module", ["sweep", "entry", "process_group", "group"])
+def test_what_the_driver_and_rays_controller_read_needs_no_torch(tmp_path: Path, module: str) -> None:
+    """Training workers wait for both; trials and workers import the rest later."""
+    assert "torch" not in imported_by(f"import vjepa_exp.runtime.{module}", tmp_path)
